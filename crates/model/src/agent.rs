@@ -1,0 +1,178 @@
+//! Agents: who speaks on a call, and under which rules.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentId, AgentVersionId, Invalid, OrganizationId, Timestamp};
+
+/// An agent; what it does is in its versions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Agent {
+    /// Identifier; the user part of its SIP URI.
+    pub id: AgentId,
+    /// Owner.
+    pub organization_id: OrganizationId,
+    /// Name, 1–255 characters.
+    pub name: String,
+    /// Free text.
+    pub description: Option<String>,
+    /// An inactive agent answers no call (480).
+    pub active: bool,
+    /// Marks demonstrations.
+    pub is_demo: bool,
+    /// A JSON object of the customer's own.
+    pub metadata: serde_json::Value,
+    /// Whether `sip:<agent-uuid>@host` is answered.
+    pub sip_deployed: bool,
+    /// Creation time.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+}
+
+/// One version of an agent. A draft may change; a published one never does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentVersion {
+    /// Identifier; what a number's slot names.
+    pub id: AgentVersionId,
+    /// The agent.
+    pub agent_id: AgentId,
+    /// Counts from 1.
+    pub version: i64,
+    /// Whether it has been published.
+    pub published: bool,
+    /// When it was published last (publishing again is a rollback); `None` for a draft. The agent's latest
+    /// published version, which answers its SIP URI, is the one published last.
+    pub published_at: Option<Timestamp>,
+    /// What it does.
+    pub config: AgentConfig,
+    /// Creation time.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+}
+
+/// Who speaks and under which rules.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentConfig {
+    /// Who speaks.
+    pub runtime: Runtime,
+    /// How long the runtime may take to be ready before the call is refused with 480, in milliseconds.
+    #[serde(default = "defaults::answer_timeout_ms")]
+    pub answer_timeout_ms: u32,
+    /// How long an outbound call may ring, in seconds.
+    #[serde(default = "defaults::ring_timeout_s")]
+    pub ring_timeout_s: u32,
+    /// Longest call, in seconds.
+    #[serde(default = "defaults::max_duration_s")]
+    pub max_duration_s: u32,
+}
+
+mod defaults {
+    pub(super) fn answer_timeout_ms() -> u32 {
+        10_000
+    }
+    pub(super) fn ring_timeout_s() -> u32 {
+        60
+    }
+    pub(super) fn max_duration_s() -> u32 {
+        7_200
+    }
+}
+
+/// Who speaks on the call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Runtime {
+    /// Returns the caller's audio bit for bit.
+    Echo {},
+    /// Plays a file or tones.
+    Play(Play),
+}
+
+/// What the `play` runtime plays: exactly one of `file` and `tones`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Play {
+    /// Path of a WAV file (PCM 16 bit or G.711, mono or stereo, any rate), relative to the node's
+    /// `<data_dir>/audio` directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Tones, one after the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tones: Option<Vec<Tone>>,
+    /// Start over at the end until the call ends; otherwise the agent hangs up when it has played.
+    #[serde(default)]
+    pub repeat: bool,
+}
+
+/// A sine tone; 0 Hz is silence.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tone {
+    /// Frequency in hertz, 0 to 4,000.
+    pub hz: f32,
+    /// Duration in milliseconds, 1 to 600,000.
+    pub ms: u32,
+}
+
+/// Most tones in one `play`.
+pub const MAX_TONES: usize = 1_000;
+/// Longest tone, in milliseconds.
+pub const MAX_TONE_MS: u32 = 600_000;
+
+impl AgentConfig {
+    /// Checks the ranges of every value; paths are relative to the config.
+    pub fn check(&self) -> Result<(), Invalid> {
+        range("answer_timeout_ms", self.answer_timeout_ms, 100, 120_000)?;
+        range("ring_timeout_s", self.ring_timeout_s, 1, 600)?;
+        range("max_duration_s", self.max_duration_s, 1, 86_400)?;
+        match &self.runtime {
+            Runtime::Echo {} => Ok(()),
+            Runtime::Play(play) => play.check().map_err(|e| e.within("runtime")),
+        }
+    }
+}
+
+impl Play {
+    fn check(&self) -> Result<(), Invalid> {
+        match (&self.file, &self.tones) {
+            (Some(file), None) => {
+                crate::invalid::no_control_characters("file", file)?;
+                let relative = !file.is_empty()
+                    && file.len() <= 1_024
+                    && std::path::Path::new(file)
+                        .components()
+                        .all(|c| matches!(c, std::path::Component::Normal(_)));
+                if relative {
+                    Ok(())
+                } else {
+                    Err(Invalid::field("file", "must be a path below the node's audio directory, without .. and not absolute"))
+                }
+            }
+            (None, Some(tones)) => {
+                if tones.is_empty() || tones.len() > MAX_TONES {
+                    return Err(Invalid::field("tones", format!("must have 1 to {MAX_TONES} entries")));
+                }
+                for (index, tone) in tones.iter().enumerate() {
+                    if !(0.0..=4_000.0).contains(&tone.hz) {
+                        let e = Invalid::field("hz", "must be from 0 (silence) to 4000");
+                        return Err(e.within(index.to_string()).within("tones"));
+                    }
+                    range("ms", tone.ms, 1, MAX_TONE_MS).map_err(|e| e.within(index.to_string()).within("tones"))?;
+                }
+                Ok(())
+            }
+            (Some(_), Some(_)) => Err(Invalid::field("file", "only one of file and tones may be given")),
+            (None, None) => Err(Invalid::field("file", "one of file and tones is required")),
+        }
+    }
+}
+
+fn range(field: &str, value: u32, low: u32, high: u32) -> Result<(), Invalid> {
+    if (low..=high).contains(&value) {
+        Ok(())
+    } else {
+        Err(Invalid::field(field, format!("is {value}; {low} to {high} is allowed")))
+    }
+}

@@ -1,0 +1,149 @@
+//! Conversations: calls as the API shows them.
+
+use serde_json::Value;
+
+use crate::{AgentId, AgentVersionId, ConversationId, E164, OrganizationId, Timestamp, TrunkId};
+
+macro_rules! text_enum {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
+
+        impl $name {
+            /// Every value as it stands in the API.
+            pub const VALUES: &'static [&'static str] = &[$($text),+];
+
+            /// The value as it stands in the API.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $text),+ }
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+            fn from_str(s: &str) -> Result<Self, Self::Err> {
+                match s {
+                    $($text => Ok($name::$variant),)+
+                    _ => Err(format!("must be one of {}", Self::VALUES.join(", "))),
+                }
+            }
+        }
+    };
+}
+
+text_enum! {
+    /// Who began the call.
+    Direction {
+        /// The carrier or a caller of the agent's URI.
+        Inbound = "inbound",
+        /// The API.
+        Outbound = "outbound",
+    }
+}
+
+text_enum! {
+    /// Where a call stands. `triggered` → `ringing` → `in_progress` → a final status, which never changes.
+    ConversationStatus {
+        /// Asked for, nothing heard yet.
+        Triggered = "triggered",
+        /// The other side rings.
+        Ringing = "ringing",
+        /// Answered.
+        InProgress = "in_progress",
+        /// Answered and ended by either side.
+        Completed = "completed",
+        /// Could not be made or broke down.
+        Failed = "failed",
+        /// Given up before answer.
+        Cancelled = "cancelled",
+        /// Handed to somebody else.
+        Transferred = "transferred",
+        /// Nobody answered.
+        Unanswered = "unanswered",
+    }
+}
+
+impl ConversationStatus {
+    /// Whether the call is over.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Triggered | Self::Ringing | Self::InProgress)
+    }
+}
+
+text_enum! {
+    /// Who ended the call.
+    EndedBy {
+        /// The remote party of an inbound call.
+        Caller = "caller",
+        /// The agent.
+        Agent = "agent",
+        /// The carrier or callee of an outbound call.
+        Carrier = "carrier",
+        /// `POST …/end`.
+        Api = "api",
+        /// Tandem itself: a limit, a timeout, a fault, a drain.
+        System = "system",
+    }
+}
+
+/// One call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conversation {
+    /// Identifier.
+    pub id: ConversationId,
+    /// Owner.
+    pub organization_id: OrganizationId,
+    /// Who began it.
+    pub direction: Direction,
+    /// Where it stands.
+    pub status: ConversationStatus,
+    /// The remote party as E.164, or as received when it is no number.
+    pub user_id: String,
+    /// The agent, unless the config was given inline.
+    pub agent_id: Option<AgentId>,
+    /// Its version.
+    pub agent_version_id: Option<AgentVersionId>,
+    /// Our number: the dialled one inbound, the caller ID outbound. `None` for a call to an agent URI.
+    pub agent_number: Option<E164>,
+    /// The trunk. `None` for a call to an agent URI.
+    pub trunk_id: Option<TrunkId>,
+    /// The customer's context, handed to the agent.
+    pub initial_context: Option<Value>,
+    /// The customer's own data.
+    pub custom_metadata: Option<Value>,
+    /// Creation time.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+    /// First 18x.
+    pub ringing_at: Option<Timestamp>,
+    /// The 2xx.
+    pub answered_at: Option<Timestamp>,
+    /// The end.
+    pub ended_at: Option<Timestamp>,
+    /// Who ended it.
+    pub ended_by: Option<EndedBy>,
+    /// Call-ID of the SIP dialog.
+    pub sip_call_id: Option<String>,
+    /// The final SIP status of the INVITE.
+    pub sip_status: Option<u16>,
+    /// Why it ended, in words or a short code such as `encryption_required`, `no_ack`, `media_timeout`.
+    pub reason: Option<String>,
+    /// Codec name as in SDP, for example `PCMU`.
+    pub codec: Option<String>,
+    /// `none` or the SRTP suite.
+    pub media_encryption: Option<String>,
+    /// What the operator should know of this call, for example that noise cancellation was asked for and not applied.
+    pub notes: Vec<String>,
+}
+
+impl Conversation {
+    /// Whole seconds from answer to end; `None` before both.
+    #[must_use]
+    pub fn duration(&self) -> Option<i64> {
+        Some(self.ended_at?.seconds_since(self.answered_at?))
+    }
+}

@@ -1,0 +1,52 @@
+//! What the data plane must know of the configuration, and how changes reach it.
+
+use crate::{
+    AgentConfig, AgentId, AgentVersionId, AddressRange, E164, OrganizationId, PhoneNumber, Trunk, TrunkId,
+};
+use std::sync::Arc;
+
+/// An organization as the data plane sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OrganizationEntry {
+    /// Identifier.
+    pub id: OrganizationId,
+    /// Who may call its agent URIs; `None` means anyone.
+    pub sip_endpoint_allowed_addresses: Option<Vec<AddressRange>>,
+}
+
+/// An agent as the data plane sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentEntry {
+    /// Identifier.
+    pub id: AgentId,
+    /// Owner.
+    pub organization_id: OrganizationId,
+    /// An inactive agent answers no call.
+    pub active: bool,
+    /// Whether its SIP URI is answered.
+    pub sip_deployed: bool,
+    /// The version published last, which answers its SIP URI.
+    pub latest_published: Option<AgentVersionId>,
+}
+
+/// A version as the data plane sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VersionEntry {
+    /// Identifier.
+    pub id: AgentVersionId,
+    /// The agent.
+    pub agent_id: AgentId,
+    /// What it does.
+    pub config: AgentConfig,
+}
+
+/// One change of the configuration: the new value, or `None` when the thing is gone.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum DirectoryChange {
+    Organization(OrganizationId, Option<Arc<OrganizationEntry>>),
+    Trunk(TrunkId, Option<Arc<Trunk>>),
+    Number(E164, Option<Arc<PhoneNumber>>),
+    Agent(AgentId, Option<Arc<AgentEntry>>),
+    Version(AgentVersionId, Option<Arc<VersionEntry>>),
+}

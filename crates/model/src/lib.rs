@@ -1,0 +1,27 @@
+//! Domain types and rules of Tandem: what a trunk, a number, an agent and a call are, and what values they
+//! may take. No SQL, no HTTP, no SIP messages: those crates translate to and from these types.
+
+pub mod address;
+pub mod agent;
+pub mod call;
+pub mod decision;
+pub mod directory;
+pub mod id;
+pub mod invalid;
+pub mod number;
+pub mod organization;
+pub mod secret;
+pub mod time;
+pub mod trunk;
+
+pub use address::{AddressRange, CarrierAddress};
+pub use agent::{Agent, AgentConfig, AgentVersion, Play, Runtime, Tone};
+pub use call::{Conversation, ConversationStatus, Direction, EndedBy};
+pub use decision::{DecisionRecord, RuleResult, Step};
+pub use id::{AgentId, AgentVersionId, ConversationId, DecisionId, KeyId, OrganizationId, TrunkId, UserId};
+pub use invalid::Invalid;
+pub use number::{E164, PhoneNumber};
+pub use organization::{Organization, Scope};
+pub use secret::Secret;
+pub use time::Timestamp;
+pub use trunk::{InboundConfig, MediaEncryption, OutboundConfig, Transport, Trunk};
