@@ -1,0 +1,234 @@
+//! The configuration as the data plane sees it: an immutable snapshot that is swapped whole, so that a call is
+//! decided on one consistent state and never waits for a database.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use model::directory::{AgentEntry, DirectoryChange, OrganizationEntry, VersionEntry};
+use model::{AgentId, AgentVersionId, E164, OrganizationId, PhoneNumber, Trunk, TrunkId};
+use parking_lot::Mutex;
+use rpds::HashTrieMapSync;
+
+/// One state of the configuration. Cloning shares everything.
+#[derive(Clone, Default)]
+pub struct Directory {
+    organizations: HashTrieMapSync<OrganizationId, Arc<OrganizationEntry>>,
+    trunks: HashTrieMapSync<TrunkId, Arc<Trunk>>,
+    numbers: HashTrieMapSync<E164, Arc<PhoneNumber>>,
+    agents: HashTrieMapSync<AgentId, Arc<AgentEntry>>,
+    versions: HashTrieMapSync<AgentVersionId, Arc<VersionEntry>>,
+    sources: Sources,
+}
+
+impl Directory {
+    /// An organization.
+    #[must_use]
+    pub fn organization(&self, id: OrganizationId) -> Option<&Arc<OrganizationEntry>> {
+        self.organizations.get(&id)
+    }
+
+    /// A trunk.
+    #[must_use]
+    pub fn trunk(&self, id: TrunkId) -> Option<&Arc<Trunk>> {
+        self.trunks.get(&id)
+    }
+
+    /// A number.
+    #[must_use]
+    pub fn number(&self, number: &E164) -> Option<&Arc<PhoneNumber>> {
+        self.numbers.get(number)
+    }
+
+    /// An agent.
+    #[must_use]
+    pub fn agent(&self, id: AgentId) -> Option<&Arc<AgentEntry>> {
+        self.agents.get(&id)
+    }
+
+    /// An agent's version.
+    #[must_use]
+    pub fn version(&self, id: AgentVersionId) -> Option<&Arc<VersionEntry>> {
+        self.versions.get(&id)
+    }
+
+    /// Whether some trunk lists the source. A trunk without a list lists nobody.
+    #[must_use]
+    pub fn lists(&self, source: IpAddr) -> bool {
+        self.sources.contains(source)
+    }
+
+    fn apply(&mut self, change: DirectoryChange) {
+        match change {
+            DirectoryChange::Organization(id, entry) => set(&mut self.organizations, id, entry),
+            DirectoryChange::Number(number, entry) => set(&mut self.numbers, number, entry),
+            DirectoryChange::Agent(id, entry) => set(&mut self.agents, id, entry),
+            DirectoryChange::Version(id, entry) => set(&mut self.versions, id, entry),
+            DirectoryChange::Trunk(id, entry) => {
+                for net in self.trunks.get(&id).into_iter().flat_map(|t| listed(t)) {
+                    self.sources.remove(net);
+                }
+                for net in entry.iter().flat_map(|t| listed(t)) {
+                    self.sources.insert(net);
+                }
+                set(&mut self.trunks, id, entry);
+            }
+        }
+    }
+}
+
+fn set<K: std::hash::Hash + Eq, V>(map: &mut HashTrieMapSync<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => {
+            map.insert_mut(key, value);
+        }
+        None => {
+            map.remove_mut(&key);
+        }
+    }
+}
+
+fn listed(trunk: &Trunk) -> impl Iterator<Item = IpNet> {
+    let ranges = trunk.inbound_config.as_ref().and_then(|c| c.allowed_addresses.as_ref());
+    ranges.into_iter().flatten().map(model::AddressRange::net)
+}
+
+/// The union of all trunks' lists: a hash look-up per prefix length in use.
+#[derive(Clone, Default)]
+struct Sources {
+    /// How many list entries name each prefix.
+    prefixes: HashTrieMapSync<IpNet, u32>,
+    /// How many distinct prefixes there are of each length, IPv4 then IPv6.
+    v4_lengths: HashTrieMapSync<u8, u32>,
+    v6_lengths: HashTrieMapSync<u8, u32>,
+}
+
+impl Sources {
+    fn lengths(&mut self, net: IpNet) -> &mut HashTrieMapSync<u8, u32> {
+        match net {
+            IpNet::V4(_) => &mut self.v4_lengths,
+            IpNet::V6(_) => &mut self.v6_lengths,
+        }
+    }
+
+    fn insert(&mut self, net: IpNet) {
+        if add(&mut self.prefixes, net) == 1 {
+            add(self.lengths(net), net.prefix_len());
+        }
+    }
+
+    fn remove(&mut self, net: IpNet) {
+        if subtract(&mut self.prefixes, net) == 0 {
+            subtract(self.lengths(net), net.prefix_len());
+        }
+    }
+
+    fn contains(&self, source: IpAddr) -> bool {
+        let source = source.to_canonical();
+        let lengths = if source.is_ipv4() { &self.v4_lengths } else { &self.v6_lengths };
+        lengths.keys().any(|&length| {
+            IpNet::new(source, length).is_ok_and(|net| self.prefixes.contains_key(&net.trunc()))
+        })
+    }
+}
+
+fn add<K: std::hash::Hash + Eq>(map: &mut HashTrieMapSync<K, u32>, key: K) -> u32 {
+    let count = map.get(&key).copied().unwrap_or(0) + 1;
+    map.insert_mut(key, count);
+    count
+}
+
+fn subtract<K: std::hash::Hash + Eq>(map: &mut HashTrieMapSync<K, u32>, key: K) -> u32 {
+    let count = map.get(&key).copied().unwrap_or(0).saturating_sub(1);
+    if count == 0 {
+        map.remove_mut(&key);
+    } else {
+        map.insert_mut(key, count);
+    }
+    count
+}
+
+/// The place the current [`Directory`] stands in.
+#[derive(Clone)]
+pub struct DirectoryHandle {
+    current: Arc<ArcSwap<Directory>>,
+    writer: Arc<Mutex<()>>,
+}
+
+impl DirectoryHandle {
+    pub(crate) fn new(initial: Vec<DirectoryChange>) -> Self {
+        let handle = Self { current: Arc::default(), writer: Arc::default() };
+        handle.reset(initial);
+        handle
+    }
+
+    /// The state to decide the next call on.
+    #[must_use]
+    pub fn load(&self) -> Arc<Directory> {
+        self.current.load_full()
+    }
+
+    /// Applies changes, all at once as seen by calls.
+    pub fn apply(&self, changes: Vec<DirectoryChange>) {
+        let _writer = self.writer.lock();
+        let mut next = Directory::clone(&self.current.load());
+        for change in changes {
+            next.apply(change);
+        }
+        self.current.store(Arc::new(next));
+    }
+
+    /// Replaces everything.
+    pub fn reset(&self, everything: Vec<DirectoryChange>) {
+        let _writer = self.writer.lock();
+        let mut next = Directory::default();
+        for change in everything {
+            next.apply(change);
+        }
+        self.current.store(Arc::new(next));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{InboundConfig, OrganizationId, Timestamp};
+
+    fn trunk(id: TrunkId, allowed: &[&str]) -> DirectoryChange {
+        let allowed: Vec<String> = allowed.iter().map(|s| (*s).to_owned()).collect();
+        let trunk = Trunk {
+            id,
+            organization_id: OrganizationId::new(),
+            name: "t".to_owned(),
+            managed_account_id: None,
+            inbound_config: Some(InboundConfig {
+                allowed_addresses: model::address::parse_address_ranges("allowed_addresses", &allowed).unwrap(),
+                ..InboundConfig::default()
+            }),
+            outbound_config: None,
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+        };
+        DirectoryChange::Trunk(id, Some(Arc::new(trunk)))
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn sources_follow_the_trunks_lists() {
+        let (a, b) = (TrunkId::new(), TrunkId::new());
+        let directory = DirectoryHandle::new(vec![trunk(a, &["10.0.0.0/8", "2001:db8::/32"]), trunk(b, &["10.0.0.0/8"])]);
+        assert!(directory.load().lists(ip("10.1.2.3")));
+        assert!(directory.load().lists(ip("::ffff:10.1.2.3")));
+        assert!(directory.load().lists(ip("2001:db8::1")));
+        assert!(!directory.load().lists(ip("11.0.0.1")));
+        directory.apply(vec![DirectoryChange::Trunk(a, None)]);
+        assert!(directory.load().lists(ip("10.1.2.3")));
+        assert!(!directory.load().lists(ip("2001:db8::1")));
+        directory.apply(vec![trunk(b, &[])]);
+        assert!(!directory.load().lists(ip("10.1.2.3")));
+    }
+}
