@@ -1,1 +1,13 @@
-//! See ARCHITECTURE.md.
+//! SIP without IO (RFC 3261 and its extensions): messages, transactions, dialogs and INVITE sessions as state
+//! machines. Bytes, instants and seeds come in; bytes to send, events and the next timeout come out. No socket, no
+//! clock and no random generator is touched, so every timer can be tested in virtual time.
+
+pub mod digest;
+pub mod hop;
+pub mod message;
+pub mod stateless;
+
+pub use hop::{Hop, Transmit, Transport};
+pub use message::{
+    CSeq, HeaderName, Malformed, Message, Method, NameAddr, Request, RequestBuilder, Response, ResponseBuilder, StatusCode, StreamItem, StreamParser, Uri, Via,
+};

@@ -1,0 +1,187 @@
+//! Methods, status codes and header names.
+
+use std::fmt;
+
+/// A request method. Case-sensitive (RFC 3261 7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Method {
+    Invite,
+    Ack,
+    Bye,
+    Cancel,
+    Options,
+    Register,
+    Prack,
+    Update,
+    Info,
+    Refer,
+    Notify,
+    Subscribe,
+    Message,
+    Publish,
+    /// Any other token.
+    Other,
+}
+
+impl Method {
+    /// Reads a method's token.
+    #[must_use]
+    pub fn parse(token: &str) -> Self {
+        match token {
+            "INVITE" => Self::Invite,
+            "ACK" => Self::Ack,
+            "BYE" => Self::Bye,
+            "CANCEL" => Self::Cancel,
+            "OPTIONS" => Self::Options,
+            "REGISTER" => Self::Register,
+            "PRACK" => Self::Prack,
+            "UPDATE" => Self::Update,
+            "INFO" => Self::Info,
+            "REFER" => Self::Refer,
+            "NOTIFY" => Self::Notify,
+            "SUBSCRIBE" => Self::Subscribe,
+            "MESSAGE" => Self::Message,
+            "PUBLISH" => Self::Publish,
+            _ => Self::Other,
+        }
+    }
+
+    /// The token; empty for [`Method::Other`], whose token is in the message.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Invite => "INVITE",
+            Self::Ack => "ACK",
+            Self::Bye => "BYE",
+            Self::Cancel => "CANCEL",
+            Self::Options => "OPTIONS",
+            Self::Register => "REGISTER",
+            Self::Prack => "PRACK",
+            Self::Update => "UPDATE",
+            Self::Info => "INFO",
+            Self::Refer => "REFER",
+            Self::Notify => "NOTIFY",
+            Self::Subscribe => "SUBSCRIBE",
+            Self::Message => "MESSAGE",
+            Self::Publish => "PUBLISH",
+            Self::Other => "",
+        }
+    }
+}
+
+/// A response's status, 100 to 699.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StatusCode(pub u16);
+
+impl StatusCode {
+    /// 1xx.
+    #[must_use]
+    pub fn is_provisional(self) -> bool {
+        self.0 < 200
+    }
+
+    /// 2xx.
+    #[must_use]
+    pub fn is_success(self) -> bool {
+        (200..300).contains(&self.0)
+    }
+
+    /// The reason phrase of RFC 3261 21 and its extensions.
+    #[must_use]
+    pub fn phrase(self) -> &'static str {
+        match self.0 {
+            100 => "Trying",
+            180 => "Ringing",
+            181 => "Call Is Being Forwarded",
+            183 => "Session Progress",
+            200 => "OK",
+            202 => "Accepted",
+            400 => "Bad Request",
+            401 => "Unauthorized",
+            403 => "Forbidden",
+            404 => "Not Found",
+            405 => "Method Not Allowed",
+            406 => "Not Acceptable",
+            407 => "Proxy Authentication Required",
+            408 => "Request Timeout",
+            413 => "Request Entity Too Large",
+            415 => "Unsupported Media Type",
+            416 => "Unsupported URI Scheme",
+            420 => "Bad Extension",
+            480 => "Temporarily Unavailable",
+            481 => "Call/Transaction Does Not Exist",
+            482 => "Loop Detected",
+            483 => "Too Many Hops",
+            486 => "Busy Here",
+            487 => "Request Terminated",
+            488 => "Not Acceptable Here",
+            491 => "Request Pending",
+            500 => "Server Internal Error",
+            503 => "Service Unavailable",
+            505 => "Version Not Supported",
+            603 => "Decline",
+            606 => "Not Acceptable",
+            _ => "Unknown",
+        }
+    }
+}
+
+impl fmt::Display for StatusCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+macro_rules! header_names {
+    ($($variant:ident = $name:literal $(/ $compact:literal)?),+ $(,)?) => {
+        /// A header field's name; compact forms are folded in (RFC 3261 7.3.3).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[allow(missing_docs)]
+        pub enum HeaderName { $($variant,)+ /** Any other name. */ Other }
+
+        impl HeaderName {
+            /// Reads a name, whatever its case.
+            #[must_use]
+            pub fn parse(name: &str) -> Self {
+                $(if name.eq_ignore_ascii_case($name) $(|| name.eq_ignore_ascii_case($compact))? { return Self::$variant; })+
+                Self::Other
+            }
+
+            /// The name as we write it; empty for [`HeaderName::Other`].
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ Self::Other => "" }
+            }
+        }
+    };
+}
+
+header_names! {
+    Via = "Via" / "v",
+    From = "From" / "f",
+    To = "To" / "t",
+    CallId = "Call-ID" / "i",
+    CSeq = "CSeq",
+    MaxForwards = "Max-Forwards",
+    Contact = "Contact" / "m",
+    ContentLength = "Content-Length" / "l",
+    ContentType = "Content-Type" / "c",
+    ContentEncoding = "Content-Encoding" / "e",
+    Route = "Route",
+    RecordRoute = "Record-Route",
+    Accept = "Accept",
+    Allow = "Allow",
+    Require = "Require",
+    Supported = "Supported" / "k",
+    Unsupported = "Unsupported",
+    WwwAuthenticate = "WWW-Authenticate",
+    ProxyAuthenticate = "Proxy-Authenticate",
+    Authorization = "Authorization",
+    ProxyAuthorization = "Proxy-Authorization",
+    Reason = "Reason",
+    RetryAfter = "Retry-After",
+    Warning = "Warning",
+    UserAgent = "User-Agent",
+    Server = "Server",
+}

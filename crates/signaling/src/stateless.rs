@@ -1,0 +1,116 @@
+//! Answers that keep no state (RFC 3261 8.2.7), and what a UAS checks before it does anything (RFC 3261 8.2).
+
+use sha2::{Digest, Sha256};
+
+use crate::hop::{Hop, Transmit};
+use crate::message::{HeaderName, Method, Request, ResponseBuilder, StatusCode};
+
+/// Methods we take.
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO";
+/// Option tags we support. None beyond the base yet.
+pub const SUPPORTED: &str = "";
+/// Bodies we take.
+pub const ACCEPT: &str = "application/sdp";
+
+/// Where the response to a request goes (RFC 3261 18.2.2, RFC 3581): the connection it came by; over UDP its source,
+/// at the source port when `rport` was asked for, else at the port the Via names. What the Via says of its transport
+/// does not matter.
+#[must_use]
+pub fn response_hop(request: &Request, from: Hop) -> Hop {
+    if from.transport.is_reliable() {
+        return from;
+    }
+    let mut to = from;
+    if let Some(via) = request.top_via() {
+        if !via.wants_rport() {
+            to.remote.set_port(via.port.unwrap_or(from.transport.default_port()));
+        }
+    }
+    to
+}
+
+/// A final response without state. Its To tag is derived from the request under `key`, so that a retransmission gets
+/// the same one.
+#[must_use]
+pub fn respond(
+    request: &Request,
+    status: StatusCode,
+    reason: Option<&str>,
+    headers: &[(&str, &str)],
+    from: Hop,
+    key: &[u8; 16],
+) -> Transmit {
+    let tag = derived_tag(request, key);
+    let mut response = ResponseBuilder::new(request, status, reason, Some(&tag), from.remote);
+    for (name, value) in headers {
+        response = response.header_named(name, value);
+    }
+    Transmit { hop: response_hop(request, from), bytes: response.build() }
+}
+
+/// The answer to OPTIONS outside a dialog (RFC 3261 11.2): 200 with what we can, or 503 while we take no calls.
+#[must_use]
+pub fn options(request: &Request, from: Hop, key: &[u8; 16], available: bool) -> Transmit {
+    let status = StatusCode(if available { 200 } else { 503 });
+    let headers = [("Allow", ALLOW), ("Accept", ACCEPT), ("Supported", SUPPORTED)];
+    respond(request, status, None, &headers, from, key)
+}
+
+/// Whether an ACK acknowledges a refusal of [`respond`]; there is nothing to be done about it.
+#[must_use]
+pub fn is_ack_of_refusal(ack: &Request, key: &[u8; 16]) -> bool {
+    ack.method() == Method::Ack && ack.to_tag().is_some_and(|tag| tag == derived_tag(ack, key))
+}
+
+fn derived_tag(request: &Request, key: &[u8; 16]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(key);
+    for part in [request.call_id(), request.from_tag().unwrap_or_default()] {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    hash.update(request.cseq().number.to_be_bytes());
+    hex(&hash.finalize()[..8])
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Headers to add to a refusal.
+pub type Headers = Vec<(&'static str, String)>;
+
+/// What a UAS must be able to understand of a request before it looks at it (RFC 3261 8.2.2, 8.2.3): the scheme of
+/// the Request-URI, required extensions, and the body.
+pub fn check(request: &Request) -> Result<(), (StatusCode, Headers)> {
+    match request.parsed_uri() {
+        Some(uri) if uri.is_sip() || uri.scheme.eq_ignore_ascii_case("tel") => {}
+        _ => return Err((StatusCode(416), Vec::new())),
+    }
+    let required: Vec<&str> = request.list(HeaderName::Require).collect();
+    if !required.is_empty() {
+        return Err((StatusCode(420), vec![("Unsupported", required.join(", "))]));
+    }
+    let accept = || vec![("Accept", ACCEPT.to_owned())];
+    if request.list(HeaderName::ContentEncoding).any(|e| !e.eq_ignore_ascii_case("identity")) {
+        return Err((StatusCode(415), vec![("Accept-Encoding", "identity".to_owned())]));
+    }
+    if request.method() == Method::Invite {
+        if !request.body().is_empty() && request.sdp().is_none() {
+            return Err((StatusCode(415), accept()));
+        }
+        let mut accepts = request.list(HeaderName::Accept).peekable();
+        let takes_sdp = |range: &str| {
+            let range = range.split(';').next().unwrap_or(range).trim();
+            ["application/sdp", "application/*", "*/*"].iter().any(|r| range.eq_ignore_ascii_case(r))
+        };
+        if accepts.peek().is_some() && !accepts.any(takes_sdp) {
+            return Err((StatusCode(406), Vec::new()));
+        }
+    }
+    Ok(())
+}
