@@ -1,1 +1,22 @@
-//! See ARCHITECTURE.md.
+//! The control plane's HTTP surface: routes, wire types, credentials, the OpenAPI description and a typed client.
+//! See `docs/api-design.md`.
+
+pub mod auth;
+pub mod client;
+mod core;
+mod docs;
+pub mod error;
+mod extract;
+pub mod health;
+mod pagination;
+mod rate_limit;
+mod request_id;
+mod router;
+mod routes;
+mod serve;
+mod wire;
+
+pub use extract::{BODY_TIMEOUT, MAX_BODY};
+pub use health::{Check, Health};
+pub use router::{ApiState, openapi, router};
+pub use serve::{HEAD_TIMEOUT, MAX_CONNECTIONS, serve};

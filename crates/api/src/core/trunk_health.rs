@@ -1,0 +1,169 @@
+//! What a trunk's last calls say of it.
+
+use axum::Json;
+use axum::extract::State;
+use model::{Conversation, ConversationStatus, MediaEncryption, Timestamp, Transport, Trunk};
+use serde::Serialize;
+use store::{ConversationFilter, Page};
+use utoipa::ToSchema;
+
+use super::trunks::{TRUNK, TrunkPath};
+use crate::ApiState;
+use crate::auth::{Caller, TrunksRead};
+use crate::error::{ApiError, of};
+use crate::extract::At;
+use crate::routes::{Routes, operations};
+use crate::wire::{ConversationIdText, Text, TimeText, TrunkIdText};
+
+/// Calls looked at, newest first.
+const SAMPLE: u32 = 100;
+
+/// A trunk's health.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TrunkHealth)]
+struct HealthOut {
+    trunk_id: TrunkIdText,
+    #[schema(inline)]
+    state: StateOut,
+    /// Since when; null while the state is `unknown`.
+    #[schema(required)]
+    since: Option<TimeText>,
+    /// The newest call that did not reach its callee, or was refused.
+    #[schema(required)]
+    last_error: Option<LastErrorOut>,
+    /// Share of the last calls that were answered, 0 to 1; null without calls that are over.
+    #[schema(required, minimum = 0, maximum = 1)]
+    answer_seizure_ratio: Option<f64>,
+    /// Calls looked at for the ratio: those that are over, of the last hundred.
+    sampled_calls: usize,
+    /// Calls of the last hundred that are not over.
+    active_calls: usize,
+    /// Whether any source may send calls: `allowed_addresses` is null.
+    open: bool,
+    /// What the operator should know of the trunk's settings.
+    notes: Vec<String>,
+}
+
+/// What the last call outcomes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum StateOut {
+    /// No call is over yet.
+    Unknown,
+    /// The last call reached the other side.
+    Ok,
+    /// The last call did not.
+    Failing,
+}
+
+/// Why a call came to nothing.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TrunkLastError)]
+struct LastErrorOut {
+    at: TimeText,
+    #[schema(required)]
+    conversation_id: Option<ConversationIdText>,
+    /// SIP status, when there was one.
+    #[schema(required)]
+    sip_status: Option<u16>,
+    reason: String,
+    /// What to change; null when only the call's record is known.
+    #[schema(required)]
+    advice: Option<String>,
+}
+
+/// Whether a call that is over says the trunk works: it was answered, or the far end itself declined.
+fn reached(call: &Conversation) -> bool {
+    call.answered_at.is_some() || call.status != ConversationStatus::Failed
+}
+
+/// The state that the newest calls are in, and since which call's end.
+fn state(over: &[&Conversation]) -> (StateOut, Option<Timestamp>) {
+    let Some(newest) = over.first() else { return (StateOut::Unknown, None) };
+    let now = reached(newest);
+    let run = over.iter().take_while(|call| reached(call) == now);
+    let since = run.last().map(|call| call.ended_at.unwrap_or(call.updated_at));
+    (if now { StateOut::Ok } else { StateOut::Failing }, since)
+}
+
+fn notes(trunk: &Trunk) -> Vec<String> {
+    let mut notes = Vec::new();
+    let (inbound, outbound) = (trunk.inbound_config.as_ref(), trunk.outbound_config.as_ref());
+    if inbound.is_some_and(|config| config.enable_noise_cancellation) {
+        notes.push("Noise cancellation is set, but this release carries calls without it.".to_owned());
+    }
+    if let Some(policy) = inbound.map(|config| config.media_encryption).filter(|p| *p != MediaEncryption::Disable) {
+        notes.push(format!(
+            "inbound_config.media_encryption is {policy}; this release has no SRTP, so calls from the carrier are refused with 488."
+        ));
+    }
+    if let Some(policy) = outbound.map(|config| config.media_encryption).filter(|p| *p != MediaEncryption::Disable) {
+        notes.push(format!(
+            "outbound_config.media_encryption is {policy}; this release has no SRTP, so calls to the carrier are refused."
+        ));
+    }
+    if outbound.is_some_and(|config| config.transport == Transport::Tls) {
+        notes.push("outbound_config.transport is SIP_TRANSPORT_TLS; this release has no TLS, so calls to the carrier are refused.".to_owned());
+    }
+    if outbound.is_none() {
+        notes.push("outbound_config is not set: the trunk places no calls.".to_owned());
+    }
+    if open(trunk) {
+        notes.push("inbound_config.allowed_addresses is not set: any source may send calls.".to_owned());
+    }
+    notes
+}
+
+fn open(trunk: &Trunk) -> bool {
+    trunk.inbound_config.as_ref().is_none_or(|config| config.allowed_addresses.is_none())
+}
+
+/// Shows what the last calls say of a trunk.
+#[utoipa::path(get, path = "/core/trunks/{id}/health", operation_id = "get_trunk_health", tag = "Trunks",
+    params(TrunkPath),
+    responses((status = 200, description = "The trunk's health.", body = HealthOut)))]
+async fn health(
+    caller: Caller<TrunksRead>,
+    At(path): At<TrunkPath>,
+    State(api): State<ApiState>,
+) -> Result<Json<HealthOut>, ApiError> {
+    let (organization, id) = (caller.organization, path.id.0);
+    let trunk = api.store.trunk(organization, id).await.map_err(of(TRUNK))?;
+    let filter = ConversationFilter { trunk_id: Some(id), ..ConversationFilter::default() };
+    let calls = api.store.conversations(organization, filter, Page { limit: SAMPLE, before: None }).await?;
+    let refusals = api.store.decisions(organization, id, Page { limit: 1, before: None }).await;
+    let refusal = refusals.map_err(of(TRUNK))?.into_iter().next();
+    let over: Vec<&Conversation> = calls.iter().filter(|call| call.status.is_final()).collect();
+    let answered = over.iter().filter(|call| call.answered_at.is_some()).count();
+    let (state, since) = state(&over);
+    let failed = over.iter().find(|call| !reached(call)).map(|call| LastErrorOut {
+        at: Text(call.ended_at.unwrap_or(call.updated_at)),
+        conversation_id: Some(Text(call.id)),
+        sip_status: call.sip_status,
+        reason: call.reason.clone().unwrap_or_else(|| call.status.as_str().to_owned()),
+        advice: None,
+    });
+    let refused = refusal.map(|record| LastErrorOut {
+        at: Text(record.at),
+        conversation_id: record.conversation_id.map(Text),
+        sip_status: Some(record.status).filter(|status| *status != 0),
+        reason: record.reason,
+        advice: Some(record.advice),
+    });
+    Ok(Json(HealthOut {
+        trunk_id: Text(id),
+        state,
+        since: since.map(Text),
+        last_error: [refused, failed].into_iter().flatten().max_by_key(|error| error.at),
+        // At most a hundred of each, which a float holds exactly.
+        answer_seizure_ratio: (!over.is_empty()).then(|| answered as f64 / over.len() as f64),
+        sampled_calls: over.len(),
+        active_calls: calls.len() - over.len(),
+        open: open(&trunk),
+        notes: notes(&trunk),
+    }))
+}
+
+pub(super) fn routes() -> Routes {
+    operations!(health)
+}

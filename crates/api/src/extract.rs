@@ -1,0 +1,202 @@
+//! Extractors for path, query and body whose failures are 422 with the field's place. Handlers name the caller
+//! first, so that a credential is judged before any of these looks at the request.
+
+use std::time::Duration;
+
+use axum::body::Body as HttpBody;
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::error::{ApiError, FieldErrorOut};
+
+/// Largest body, in bytes.
+pub const MAX_BODY: usize = 1024 * 1024;
+
+/// How long a body may take to arrive.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The path's parameters.
+pub(crate) struct At<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for At<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let bad_encoding = |_| ApiError::Invalid(vec![fault("path", "is not UTF-8 once percent-decoded", "value")]);
+        let raw = RawPathParams::from_request_parts(parts, state).await.map_err(bad_encoding)?;
+        let map = raw.iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+        from_strings("path", map).map(Self)
+    }
+}
+
+/// The query's parameters. Every field is read from a string, and none may be given twice.
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let malformed = |_| ApiError::Invalid(vec![fault("query", "is malformed", "value")]);
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map_err(malformed)?;
+        let mut map = Map::new();
+        for (name, value) in pairs {
+            if map.contains_key(&name) {
+                let loc = vec!["query".to_owned(), name];
+                let msg = "is given more than once".to_owned();
+                return Err(ApiError::Invalid(vec![FieldErrorOut { loc, msg, kind: "duplicate" }]));
+            }
+            map.insert(name, Value::from(value));
+        }
+        from_strings("query", map).map(Self)
+    }
+}
+
+/// A JSON body, required.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        match OptionalBody::from_request(request, state).await? {
+            OptionalBody(Some(body)) => Ok(Self(body)),
+            OptionalBody(None) => {
+                Err(ApiError::Invalid(vec![fault("body", "is empty; a JSON object is required", "missing")]))
+            }
+        }
+    }
+}
+
+/// A JSON body that may be left out.
+pub(crate) struct OptionalBody<T>(pub(crate) Option<T>);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for OptionalBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(body).await?;
+        if bytes.is_empty() {
+            return Ok(Self(None));
+        }
+        check_media_type(&parts.headers)?;
+        parse(&bytes).map(|body| Self(Some(body)))
+    }
+}
+
+async fn read(body: HttpBody) -> Result<bytes::Bytes, ApiError> {
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+        Err(_) => Err(ApiError::BodyTimeout),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge),
+        Ok(Err(_)) => Err(ApiError::Invalid(vec![fault("body", "broke off before its end", "json")])),
+    }
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let rule = "The body must be JSON: send Content-Type: application/json, without Content-Encoding.";
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(ApiError::UnsupportedMediaType(rule));
+    }
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let essence = value.to_str().unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let json = essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    if json { Ok(()) } else { Err(ApiError::UnsupportedMediaType(rule)) }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if bytes.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
+        // Derived structs would take an array of their fields' values as well.
+        let msg = if serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok() {
+            "must be a JSON object"
+        } else {
+            "is not well-formed JSON"
+        };
+        return Err(ApiError::Invalid(vec![fault("body", msg, "json")]));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| describe(&["body".to_owned()], &error))?;
+    deserializer.end().map_err(|_| ApiError::Invalid(vec![fault("body", "goes on after its JSON object", "json")]))?;
+    Ok(value)
+}
+
+fn from_strings<T: DeserializeOwned>(place: &str, map: Map<String, Value>) -> Result<T, ApiError> {
+    serde_path_to_error::deserialize(Value::Object(map)).map_err(|error| describe(&[place.to_owned()], &error))
+}
+
+fn fault(place: &str, msg: &str, kind: &'static str) -> FieldErrorOut {
+    FieldErrorOut { loc: vec![place.to_owned()], msg: msg.to_owned(), kind }
+}
+
+/// Turns a deserializer's complaint into a field and a rule. What was sent is never repeated: it may be a secret.
+/// `place` is where the value that was read stands.
+pub(crate) fn describe(place: &[String], error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
+    use serde_json::error::Category;
+    use serde_path_to_error::Segment;
+
+    let inner = error.inner();
+    if matches!(inner.classify(), Category::Syntax | Category::Eof | Category::Io) {
+        let msg = format!("is not well-formed JSON (line {}, column {})", inner.line(), inner.column());
+        return ApiError::Invalid(vec![FieldErrorOut { loc: place.to_vec(), msg, kind: "json" }]);
+    }
+    let mut loc = place.to_vec();
+    for segment in error.path() {
+        match segment {
+            Segment::Seq { index } => loc.push(index.to_string()),
+            Segment::Map { key } => loc.push(key.clone()),
+            // Names of Rust variants mean nothing to a client.
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    let text = inner.to_string();
+    let text = text.rfind(" at line ").map_or(text.as_str(), |at| text.get(..at).unwrap_or(&text));
+    let (field, msg, kind) = rule(text);
+    if let Some(field) = field
+        && (loc.len() == place.len() || loc.last().map(String::as_str) != Some(field))
+    {
+        loc.push(field.to_owned());
+    }
+    ApiError::Invalid(vec![FieldErrorOut { loc, msg, kind }])
+}
+
+/// The field a message of serde's names, the rule in our words, and the kind of fault.
+fn rule(text: &str) -> (Option<&str>, String, &'static str) {
+    let quoted = |prefix: &str| text.strip_prefix(prefix)?.split('`').next();
+    if let Some(field) = quoted("missing field `") {
+        return (Some(field), crate::error::REQUIRED.to_owned(), "missing");
+    }
+    if let Some(field) = quoted("unknown field `") {
+        return (Some(field), "is not a field of this object".to_owned(), "unknown_field");
+    }
+    if let Some(field) = quoted("duplicate field `") {
+        return (Some(field), "is given more than once".to_owned(), "duplicate");
+    }
+    if text.starts_with("unknown variant `") {
+        let expected = text.rsplit_once("expected ").map_or("", |(_, e)| e);
+        let values: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+        return (Some("type"), format!("must be one of {}", values.join(", ")), "value");
+    }
+    for prefix in ["invalid type: ", "invalid value: ", "invalid length "] {
+        if text.starts_with(prefix) {
+            let expected = text.rsplit_once(", expected ").map_or("something else", |(_, e)| e);
+            return (None, format!("must be {}", wanted(expected)), "type");
+        }
+    }
+    (None, text.to_owned(), "value")
+}
+
+fn wanted(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a non-negative integer",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "an integer",
+        "f32" | "f64" => "a number",
+        "a sequence" => "an array",
+        "a map" => "an object",
+        other if other.starts_with("struct ") || other.contains(" enum ") || other.starts_with("enum ") => "an object",
+        other => other,
+    }
+}
