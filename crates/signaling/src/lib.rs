@@ -2,12 +2,16 @@
 //! machines. Bytes, instants and seeds come in; bytes to send, events and the next timeout come out. No socket, no
 //! clock and no random generator is touched, so every timer can be tested in virtual time.
 
+mod dialog;
 pub mod digest;
 pub mod hop;
 pub mod message;
+mod session;
 pub mod stateless;
+pub mod transaction;
 
 pub use hop::{Hop, Transmit, Transport};
 pub use message::{
     CSeq, HeaderName, Malformed, Message, Method, NameAddr, Request, RequestBuilder, Response, ResponseBuilder, StatusCode, StreamItem, StreamParser, Uri, Via,
 };
+pub use session::{EndCause, Ended, Event, Identity, Invite, Reason, Refusal, Session};
