@@ -104,17 +104,21 @@ impl<R: Route> FromRequestParts<ApiState> for Caller<R> {
 fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else {
-        return Err(ApiError::Unauthorized("Not authenticated: send Authorization: Bearer with an API key or token."));
+        return Err(ApiError::Unauthorized(
+            "Not authenticated: send Authorization: Bearer with an API key or token.",
+        ));
     };
     if values.next().is_some() {
         return Err(ApiError::Unauthorized("The request carries more than one Authorization header."));
     }
-    let malformed = ApiError::Unauthorized("The Authorization header must be Bearer and one API key or token.");
+    let malformed =
+        ApiError::Unauthorized("The Authorization header must be Bearer and one API key or token.");
     let Some((scheme, token)) = value.to_str().ok().and_then(|v| v.trim().split_once(' ')) else {
         return Err(malformed);
     };
     let token = token.trim();
-    let sound = !token.is_empty() && token.len() <= MAX_CREDENTIAL && token.bytes().all(|b| b.is_ascii_graphic());
+    let sound =
+        !token.is_empty() && token.len() <= MAX_CREDENTIAL && token.bytes().all(|b| b.is_ascii_graphic());
     if scheme.eq_ignore_ascii_case("bearer") && sound { Ok(token) } else { Err(malformed) }
 }
 
@@ -131,19 +135,24 @@ fn organization(credential: &Credential, headers: &HeaderMap) -> Result<Organiza
         }
         named = Some(value);
     }
-    let named = named.map(|value| std::str::from_utf8(value).ok().and_then(|v| v.parse::<OrganizationId>().ok()));
+    let named =
+        named.map(|value| std::str::from_utf8(value).ok().and_then(|v| v.parse::<OrganizationId>().ok()));
     match (&credential.kind, named) {
         (CredentialKind::Key { organization_id, .. }, None) => Ok(*organization_id),
         (CredentialKind::Key { organization_id, .. }, Some(named)) if named == Some(*organization_id) => {
             Ok(*organization_id)
         }
-        (CredentialKind::Key { .. }, Some(_)) => {
-            Err(ApiError::Forbidden("The API key belongs to another organization than the one named.".to_owned()))
-        }
+        (CredentialKind::Key { .. }, Some(_)) => Err(ApiError::Forbidden(
+            "The API key belongs to another organization than the one named.".to_owned(),
+        )),
         (CredentialKind::Token { .. }, None) => {
             Err(ApiError::Unauthorized("Token is missing organization claim."))
         }
-        (CredentialKind::Token { organizations, .. }, Some(Some(named))) if organizations.contains(&named) => Ok(named),
+        (CredentialKind::Token { organizations, .. }, Some(Some(named)))
+            if organizations.contains(&named) =>
+        {
+            Ok(named)
+        }
         (CredentialKind::Token { .. }, Some(_)) => {
             Err(ApiError::Forbidden("The token's user is not a member of the organization named.".to_owned()))
         }

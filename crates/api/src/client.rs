@@ -117,7 +117,8 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(self.key.expose());
+        let request =
+            self.http.request(method, format!("{}{path}", self.base)).bearer_auth(self.key.expose());
         match self.organization {
             Some(organization) => request.header("X-Anyreach-Org", organization.to_string()),
             None => request,
@@ -136,7 +137,8 @@ impl Client {
         };
         let mut response = request.send().await.map_err(unreachable)?;
         let status = response.status();
-        let next_cursor = response.headers().get("x-next-cursor").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let next_cursor =
+            response.headers().get("x-next-cursor").and_then(|v| v.to_str().ok()).map(str::to_owned);
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
             if bytes.len() + chunk.len() > MAX_ANSWER {

@@ -41,7 +41,9 @@ pub(crate) fn base() -> OpenApi {
     let tag = |name: &str, text: &str| TagBuilder::new().name(name).description(Some(text)).build();
     OpenApiBuilder::new()
         .info(info)
-        .components(Some(ComponentsBuilder::new().security_scheme(BEARER, SecurityScheme::Http(scheme)).build()))
+        .components(Some(
+            ComponentsBuilder::new().security_scheme(BEARER, SecurityScheme::Http(scheme)).build(),
+        ))
         .tags(Some([
             tag("Trunks", "Lines to carriers and PBXs."),
             tag("Phone numbers", "Numbers and the agent versions behind them."),
@@ -70,10 +72,14 @@ fn page(file: &str) -> Response {
     match utoipa_swagger_ui::serve(file, config) {
         Ok(Some(found)) if file.is_empty() => {
             // The page's own references are relative to `/docs/`; it is served at `/docs` too.
-            let html = String::from_utf8_lossy(&found.bytes).replace("\"./", "\"/docs/").replace("\"index.css", "\"/docs/index.css");
+            let html = String::from_utf8_lossy(&found.bytes)
+                .replace("\"./", "\"/docs/")
+                .replace("\"index.css", "\"/docs/index.css");
             ([(header::CONTENT_TYPE, found.content_type)], html).into_response()
         }
-        Ok(Some(found)) => ([(header::CONTENT_TYPE, found.content_type)], found.bytes.into_owned()).into_response(),
+        Ok(Some(found)) => {
+            ([(header::CONTENT_TYPE, found.content_type)], found.bytes.into_owned()).into_response()
+        }
         Ok(None) => crate::error::ApiError::NotFound("Page").into_response(),
         Err(error) => {
             tracing::error!(%error, "the documentation page failed");

@@ -47,7 +47,9 @@ impl FieldErrorOut {
     /// The fault as a sentence: the field's path below the body, then the rule.
     fn sentence(&self) -> String {
         match self.loc.get(1..) {
-            None | Some([]) => format!("The {} {}.", self.loc.first().map_or("request", String::as_str), self.msg),
+            None | Some([]) => {
+                format!("The {} {}.", self.loc.first().map_or("request", String::as_str), self.msg)
+            }
             Some(path) => format!("{} {}.", path.join("."), self.msg),
         }
     }
@@ -117,9 +119,10 @@ impl ApiError {
     pub(crate) fn detail(&self) -> String {
         match self {
             Self::Unauthorized(text) | Self::UnsupportedMediaType(text) => (*text).to_owned(),
-            Self::Forbidden(text) | Self::BadRequest(text) | Self::Conflict(text) | Self::Unavailable(text) => {
-                text.clone()
-            }
+            Self::Forbidden(text)
+            | Self::BadRequest(text)
+            | Self::Conflict(text)
+            | Self::Unavailable(text) => text.clone(),
             Self::NotFound(what) => format!("{what} not found."),
             Self::MethodNotAllowed => "This path does not take that method.".to_owned(),
             Self::BodyTimeout => "The body did not arrive in time.".to_owned(),
@@ -129,7 +132,8 @@ impl ApiError {
             }
             Self::RateLimited(_) => "This credential has used up its rate limit; try again later.".to_owned(),
             Self::Internal => {
-                "Something went wrong on our side; the log has the details under this X-Request-Id.".to_owned()
+                "Something went wrong on our side; the log has the details under this X-Request-Id."
+                    .to_owned()
             }
         }
     }

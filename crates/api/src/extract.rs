@@ -26,7 +26,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for At<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let bad_encoding = |_| ApiError::Invalid(vec![fault("path", "is not UTF-8 once percent-decoded", "value")]);
+        let bad_encoding =
+            |_| ApiError::Invalid(vec![fault("path", "is not UTF-8 once percent-decoded", "value")]);
         let raw = RawPathParams::from_request_parts(parts, state).await.map_err(bad_encoding)?;
         let map = raw.iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
         from_strings("path", map).map(Self)
@@ -65,7 +66,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         match OptionalBody::from_request(request, state).await? {
             OptionalBody(Some(body)) => Ok(Self(body)),
             OptionalBody(None) => {
-                Err(ApiError::Invalid(vec![fault("body", "is empty; a JSON object is required", "missing")]))
+                Err(ApiError::Invalid(vec![fault("body", "must be a JSON object; none was sent", "missing")]))
             }
         }
     }
@@ -84,6 +85,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for OptionalBody<T> {
             return Ok(Self(None));
         }
         check_media_type(&parts.headers)?;
+        if bytes.trim_ascii() == b"null" {
+            return Ok(Self(None));
+        }
         parse(&bytes).map(|body| Self(Some(body)))
     }
 }
@@ -104,7 +108,8 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     }
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let essence = value.to_str().unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    let json = essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    let json =
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
     if json { Ok(()) } else { Err(ApiError::UnsupportedMediaType(rule)) }
 }
 
@@ -119,13 +124,17 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::Invalid(vec![fault("body", msg, "json")]));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| describe(&["body".to_owned()], &error))?;
-    deserializer.end().map_err(|_| ApiError::Invalid(vec![fault("body", "goes on after its JSON object", "json")]))?;
+    let value = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| describe(&["body".to_owned()], &error))?;
+    deserializer
+        .end()
+        .map_err(|_| ApiError::Invalid(vec![fault("body", "goes on after its JSON object", "json")]))?;
     Ok(value)
 }
 
 fn from_strings<T: DeserializeOwned>(place: &str, map: Map<String, Value>) -> Result<T, ApiError> {
-    serde_path_to_error::deserialize(Value::Object(map)).map_err(|error| describe(&[place.to_owned()], &error))
+    serde_path_to_error::deserialize(Value::Object(map))
+        .map_err(|error| describe(&[place.to_owned()], &error))
 }
 
 fn fault(place: &str, msg: &str, kind: &'static str) -> FieldErrorOut {
@@ -196,7 +205,9 @@ fn wanted(expected: &str) -> &str {
         "f32" | "f64" => "a number",
         "a sequence" => "an array",
         "a map" => "an object",
-        other if other.starts_with("struct ") || other.contains(" enum ") || other.starts_with("enum ") => "an object",
+        other if other.starts_with("struct ") || other.contains(" enum ") || other.starts_with("enum ") => {
+            "an object"
+        }
         other => other,
     }
 }

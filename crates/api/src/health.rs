@@ -73,11 +73,13 @@ async fn healthz(State(state): State<ApiState>) -> Response {
     responses((status = 200, description = "Every part can serve.", body = ReadinessOut),
               (status = 503, description = "A part cannot serve; `checks` says which.", body = ReadinessOut)))]
 async fn readyz(State(state): State<ApiState>) -> Response {
-    let late = || vec![Check { name: "checks", ok: false, detail: "a part did not answer in time".to_owned() }];
+    let late =
+        || vec![Check { name: "checks", ok: false, detail: "a part did not answer in time".to_owned() }];
     let checks = tokio::time::timeout(CHECK_LIMIT, state.health.checks()).await.unwrap_or_else(|_| late());
     let ready = checks.iter().all(|check| check.ok);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(ReadinessOut { ready, node: state.node_name, version: state.version, checks })).into_response()
+    (status, Json(ReadinessOut { ready, node: state.node_name, version: state.version, checks }))
+        .into_response()
 }
 
 /// Counters and gauges of the node.

@@ -44,7 +44,8 @@ impl Wire for Limit {
         self.0.to_string()
     }
     fn describe() -> Object {
-        let builder = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(MAX_LIMIT));
+        let builder =
+            ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(MAX_LIMIT));
         builder.default(Some(DEFAULT_LIMIT.into())).description(Some("Rows of a page.")).build()
     }
 }
@@ -82,7 +83,9 @@ impl Cursor {
         let bytes = STANDARD.decode(&text).or_else(|_| URL_SAFE.decode(&text)).ok()?;
         let plain = String::from_utf8(bytes).ok()?;
         match plain.split_once('/') {
-            Some((at, id)) => Some(Self { at: Timestamp(at.parse().ok()?), id: Some(Uuid::parse_str(id).ok()?) }),
+            Some((at, id)) => {
+                Some(Self { at: Timestamp(at.parse().ok()?), id: Some(Uuid::parse_str(id).ok()?) })
+            }
             None => Some(Self { at: plain.parse().ok()?, id: None }),
         }
     }
@@ -104,7 +107,9 @@ impl Wire for Cursor {
     fn describe() -> Object {
         ObjectBuilder::new()
             .schema_type(Type::String)
-            .description(Some("The X-Next-Cursor of the page before, or Base64 of its last row's created_at."))
+            .description(Some(
+                "The X-Next-Cursor of the page before, or Base64 of its last row's created_at.",
+            ))
             .build()
     }
 }
@@ -157,7 +162,11 @@ impl IntoResponse for Listed {
 }
 
 fn with_cursor(uri: &Uri, cursor: &str) -> String {
-    let kept = uri.query().unwrap_or("").split('&').filter(|p| !p.is_empty() && p.split('=').next() != Some("cursor"));
+    let kept = uri
+        .query()
+        .unwrap_or("")
+        .split('&')
+        .filter(|p| !p.is_empty() && p.split('=').next() != Some("cursor"));
     let mut query: Vec<String> = kept.map(|p| p.replace('>', "%3E")).collect();
     query.push(format!("cursor={cursor}"));
     format!("{}?{}", uri.path(), query.join("&"))
@@ -181,7 +190,9 @@ mod tests {
                 assert_eq!(Cursor::parse(&encoded), Ok(Cursor { at, id: None }), "{encoded}");
             }
         }
-        for bad in ["", "x", "not base64!", &STANDARD.encode("yesterday"), &STANDARD.encode("1/2"), &"A".repeat(200)] {
+        for bad in
+            ["", "x", "not base64!", &STANDARD.encode("yesterday"), &STANDARD.encode("1/2"), &"A".repeat(200)]
+        {
             assert!(Cursor::parse(bad).is_err(), "{bad}");
         }
     }

@@ -68,7 +68,9 @@ mod tests {
         let start = Instant::now();
         assert!(limiter.take(mine, start).is_ok());
         assert!(limiter.take(mine, start).is_ok());
-        let Err(ApiError::RateLimited(wait)) = limiter.take(mine, start) else { panic!("the bucket has no end") };
+        let Err(ApiError::RateLimited(wait)) = limiter.take(mine, start) else {
+            panic!("the bucket has no end")
+        };
         assert!(wait <= Duration::from_millis(500));
         assert!(limiter.take(other, start).is_ok());
         assert!(limiter.take(mine, start + wait).is_ok());

@@ -33,7 +33,13 @@ pub struct ApiState {
 impl ApiState {
     /// Everything but the rate limit, which is off.
     #[must_use]
-    pub fn new(store: Store, cluster: Cluster, node_name: String, version: String, health: Arc<dyn Health>) -> Self {
+    pub fn new(
+        store: Store,
+        cluster: Cluster,
+        node_name: String,
+        version: String,
+        health: Arc<dyn Health>,
+    ) -> Self {
         Self { store, cluster, node_name, version, health, limiter: None }
     }
 

@@ -48,6 +48,13 @@ impl Routes {
         Self(self.0.routes((schemas, paths, methods)))
     }
 
+    /// Adds the schema of a path or query parameter, which the description of an operation only refers to.
+    pub(crate) fn parameter<T: ToSchema>(mut self) -> Self {
+        let components = self.0.get_openapi_mut().components.get_or_insert_default();
+        components.schemas.insert(T::name().into_owned(), T::schema());
+        self
+    }
+
     pub(crate) fn merge(self, other: Self) -> Self {
         Self(self.0.merge(other.0))
     }
@@ -65,7 +72,10 @@ fn describe(path: &str, scopes: &'static [Scope], operation: &mut Operation) {
         response.or_insert_with(|| RefOr::T(error(description)));
     };
     add(StatusCode::UNAUTHORIZED, "No credential, or one that is unknown, malformed, expired or revoked.");
-    add(StatusCode::FORBIDDEN, "The credential lacks the scope, or does not belong to the organization named.");
+    add(
+        StatusCode::FORBIDDEN,
+        "The credential lacks the scope, or does not belong to the organization named.",
+    );
     add(StatusCode::TOO_MANY_REQUESTS, "The credential has used up its rate limit.");
     add(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong on our side.");
     add(
@@ -86,7 +96,9 @@ fn describe(path: &str, scopes: &'static [Scope], operation: &mut Operation) {
             .responses
             .responses
             .entry(StatusCode::UNPROCESSABLE_ENTITY.as_u16().to_string())
-            .or_insert_with(|| RefOr::T(error("A path, query or body field breaks a rule; `errors` names it.")));
+            .or_insert_with(|| {
+                RefOr::T(error("A path, query or body field breaks a rule; `errors` names it."))
+            });
     }
 }
 

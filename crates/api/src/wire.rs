@@ -242,7 +242,9 @@ impl Wire for Containment {
 }
 
 /// For a field where leaving it out and sending `null` differ: `None` when left out, `Some(None)` for `null`.
-pub(crate) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Option<Option<T>>, D::Error> {
+pub(crate) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(d).map(Some)
 }
 

@@ -153,7 +153,10 @@ const DEFINITIONS: &str = "#/$defs/";
 fn standalone() -> Value {
     use utoipa::ToSchema;
 
-    let mut found = vec![(AgentConfigSchema::name().into_owned(), <AgentConfigSchema as utoipa::PartialSchema>::schema())];
+    let mut found = vec![(
+        AgentConfigSchema::name().into_owned(),
+        <AgentConfigSchema as utoipa::PartialSchema>::schema(),
+    )];
     AgentConfigSchema::schemas(&mut found);
     let mut definitions: Map<String, Value> = found
         .into_iter()
@@ -210,7 +213,10 @@ mod tests {
         }
         assert_eq!(names(&schema["$defs"]["EchoRuntime"]), keys(&shown["runtime"]));
         let mut fields = Vec::new();
-        for play in [json!({"type": "play", "file": "a.wav"}), json!({"type": "play", "tones": [{"hz": 440, "ms": 500}]})] {
+        for play in [
+            json!({"type": "play", "file": "a.wav"}),
+            json!({"type": "play", "tones": [{"hz": 440, "ms": 500}]}),
+        ] {
             let shown = show(&read("config", &json!({"runtime": play})).unwrap());
             fields.extend(keys(&shown["runtime"]));
             if let Some(tone) = shown["runtime"]["tones"].get(0) {
@@ -232,9 +238,18 @@ mod tests {
             (json!({"runtime": {}}), "config.runtime.type is required."),
             (json!({"runtime": {"type": "echo", "x": 1}}), "config.runtime.x is not a field of this object."),
             (json!({"runtime": {"type": "echo"}, "y": 1}), "config.y is not a field of this object."),
-            (json!({"runtime": {"type": "echo"}, "ring_timeout_s": -1}), "config.ring_timeout_s must be a non-negative integer."),
-            (json!({"runtime": {"type": "echo"}, "ring_timeout_s": 0}), "config.ring_timeout_s is 0; 1 to 600 is allowed."),
-            (json!({"runtime": {"type": "play", "tones": [[440, 500]]}}), "config.runtime.tones.0 must be an object."),
+            (
+                json!({"runtime": {"type": "echo"}, "ring_timeout_s": -1}),
+                "config.ring_timeout_s must be a non-negative integer.",
+            ),
+            (
+                json!({"runtime": {"type": "echo"}, "ring_timeout_s": 0}),
+                "config.ring_timeout_s is 0; 1 to 600 is allowed.",
+            ),
+            (
+                json!({"runtime": {"type": "play", "tones": [[440, 500]]}}),
+                "config.runtime.tones.0 must be an object.",
+            ),
         ] {
             let error = read("config", &raw).unwrap_err();
             assert_eq!(error.status(), 422);

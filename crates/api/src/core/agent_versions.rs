@@ -173,7 +173,8 @@ async fn list(
         updated_before: params.updated_before.map(|t| t.0),
     };
     state.store.agent(caller.organization, path.id.0).await.map_err(of(AGENT))?;
-    let rows = state.store.agent_versions(caller.organization, path.id.0, filter, page).await.map_err(of(AGENT))?;
+    let rows =
+        state.store.agent_versions(caller.organization, path.id.0, filter, page).await.map_err(of(AGENT))?;
     Ok(listed(uri, &page, rows, |version| (version.created_at, version.id.0), AgentVersionOut::from))
 }
 
@@ -230,7 +231,8 @@ async fn create(
             base.map_err(of(VERSION))?.config
         }
     };
-    let (version, sequence) = state.store.create_version(organization, id, config).await.map_err(of(AGENT))?;
+    let (version, sequence) =
+        state.store.create_version(organization, id, config).await.map_err(of(AGENT))?;
     state.in_force(sequence).await?;
     let path = format!("/core/agents/{id}/versions/{}", version.version);
     Ok((super::location(path), Json(AgentVersionOut::from(version))))
@@ -258,5 +260,5 @@ async fn update(
 }
 
 pub(super) fn routes() -> Routes {
-    operations!(list, get, create, update)
+    operations!(list, get, create, update).parameter::<VersionKeyText>()
 }

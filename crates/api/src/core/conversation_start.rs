@@ -9,8 +9,8 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use cluster::Originate;
 use model::{
-    AgentConfig, AgentId, AgentVersionId, Conversation, ConversationId, ConversationStatus, Direction, EndedBy,
-    Invalid, OrganizationId, Timestamp,
+    AgentConfig, AgentId, AgentVersionId, Conversation, ConversationId, ConversationStatus, Direction,
+    EndedBy, Invalid, OrganizationId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -68,7 +68,11 @@ struct Channel;
 impl Wire for Channel {
     const NAME: &'static str = "Channel";
     fn parse(text: &str) -> Result<Self, String> {
-        if text == TELEPHONE { Ok(Self) } else { Err(format!("must be {TELEPHONE}; other channels are not offered")) }
+        if text == TELEPHONE {
+            Ok(Self)
+        } else {
+            Err(format!("must be {TELEPHONE}; other channels are not offered"))
+        }
     }
     fn show(&self) -> String {
         TELEPHONE.to_owned()
@@ -114,13 +118,21 @@ impl ConversationIn {
             (None, Some(Text(id)), None) => Ok(Speaker::Version(id)),
             (None, None, Some(raw)) => agent_config::read("agent_config", raw).map(Speaker::Config),
             (None, None, None) => Err(fault("agent_id", "or agent_version_id or agent_config is required")),
-            (Some(_), _, _) => Err(fault("agent_id", "cannot be given together with agent_version_id or agent_config")),
-            (None, Some(_), Some(_)) => Err(fault("agent_version_id", "cannot be given together with agent_config")),
+            (Some(_), _, _) => {
+                Err(fault("agent_id", "cannot be given together with agent_version_id or agent_config"))
+            }
+            (None, Some(_), Some(_)) => {
+                Err(fault("agent_version_id", "cannot be given together with agent_config"))
+            }
         }
     }
 }
 
-async fn resolve(state: &ApiState, organization: OrganizationId, speaker: Speaker) -> Result<Resolved, ApiError> {
+async fn resolve(
+    state: &ApiState,
+    organization: OrganizationId,
+    speaker: Speaker,
+) -> Result<Resolved, ApiError> {
     let store = &state.store;
     let version = match speaker {
         Speaker::Config(config) => return Ok(Resolved { agent_id: None, version_id: None, config }),
@@ -128,12 +140,17 @@ async fn resolve(state: &ApiState, organization: OrganizationId, speaker: Speake
         Speaker::Agent(id, number) => {
             store.agent(organization, id).await.map_err(of(AGENT))?;
             match number {
-                Some(number) => {
-                    store.agent_version(organization, id, VersionRef::Number(number)).await.map_err(of(VERSION))?
+                Some(number) => store
+                    .agent_version(organization, id, VersionRef::Number(number))
+                    .await
+                    .map_err(of(VERSION))?,
+                None => {
+                    store.latest_published(organization, id).await.map_err(of(AGENT))?.ok_or_else(|| {
+                        ApiError::BadRequest(
+                            "The agent has no published version: publish one, or name a version.".to_owned(),
+                        )
+                    })?
                 }
-                None => store.latest_published(organization, id).await.map_err(of(AGENT))?.ok_or_else(|| {
-                    ApiError::BadRequest("The agent has no published version: publish one, or name a version.".to_owned())
-                })?,
             }
         }
     };

@@ -113,42 +113,36 @@ pub(super) struct ConversationOut {
     mos: (),
     /// What to know of this call, for example that noise cancellation was asked for and not applied.
     notes: Vec<String>,
-    #[serde(flatten)]
-    sensitive: Option<SensitiveOut>,
+    /// Only for `conversations:read_sensitive`. Null: no runtime makes one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Option<String>)]
+    summary: Sensitive,
+    /// Only for `conversations:read_sensitive`. What the agent was given at the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Option<Object>)]
+    initial_context: Sensitive,
+    /// Only for `conversations:read_sensitive`. The customer's own data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Option<Object>)]
+    custom_metadata: Sensitive,
+    /// Only for `conversations:read_sensitive`. Null: no runtime makes a transcript.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Option<Vec<Object>>)]
+    conversation: Sensitive,
+    /// Only for `conversations:read_sensitive`. Null: calls are not recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Option<Object>)]
+    recording_details: Sensitive,
 }
 
-/// What only `conversations:read_sensitive` shows.
-#[derive(Serialize, ToSchema)]
-#[schema(as = ConversationSensitive)]
-struct SensitiveOut {
-    /// Null: no runtime makes one.
-    #[schema(value_type = Option<String>)]
-    summary: (),
-    /// What the agent was given at the start.
-    #[schema(value_type = Option<Object>)]
-    initial_context: Option<Value>,
-    /// The customer's own data.
-    #[schema(value_type = Option<Object>)]
-    custom_metadata: Option<Value>,
-    /// Null: no runtime makes a transcript.
-    #[schema(value_type = Option<Vec<Object>>)]
-    conversation: (),
-    /// Null: calls are not recorded.
-    #[schema(value_type = Option<Object>)]
-    recording_details: (),
-}
+/// A field that is left out for callers without `conversations:read_sensitive`; `Some(Null)` is shown as null.
+type Sensitive = Option<Value>;
 
 impl ConversationOut {
     fn new(call: Conversation, agent_name: Option<String>, sensitive: bool) -> Self {
         let duration = call.duration();
         let agent = call.agent_id.zip(agent_name).map(|(id, name)| AgentOut { id: Text(id), name });
-        let sensitive = sensitive.then_some(SensitiveOut {
-            summary: (),
-            initial_context: call.initial_context,
-            custom_metadata: call.custom_metadata,
-            conversation: (),
-            recording_details: (),
-        });
+        let only = |value: Option<Value>| sensitive.then(|| value.unwrap_or(Value::Null));
         Self {
             id: Text(call.id),
             organization_id: Text(call.organization_id),
@@ -177,12 +171,20 @@ impl ConversationOut {
             media_encryption: call.media_encryption,
             mos: (),
             notes: call.notes,
-            sensitive,
+            summary: only(None),
+            initial_context: only(call.initial_context),
+            custom_metadata: only(call.custom_metadata),
+            conversation: only(None),
+            recording_details: only(None),
         }
     }
 
     /// One call for this caller, with its agent's name.
-    pub(super) async fn of<R>(state: &ApiState, caller: &Caller<R>, call: Conversation) -> Result<Self, ApiError> {
+    pub(super) async fn of<R>(
+        state: &ApiState,
+        caller: &Caller<R>,
+        call: Conversation,
+    ) -> Result<Self, ApiError> {
         let name = match call.agent_id {
             Some(id) => agent_name(state, caller.organization, id).await?,
             None => None,
@@ -192,7 +194,11 @@ impl ConversationOut {
 }
 
 /// The agent's name; `None` once it is deleted.
-async fn agent_name(state: &ApiState, organization: OrganizationId, id: AgentId) -> Result<Option<String>, ApiError> {
+async fn agent_name(
+    state: &ApiState,
+    organization: OrganizationId,
+    id: AgentId,
+) -> Result<Option<String>, ApiError> {
     match state.store.agent(organization, id).await {
         Ok(agent) => Ok(Some(agent.name)),
         Err(store::StoreError::NotFound) => Ok(None),
@@ -275,7 +281,9 @@ async fn list(
     let organization = caller.organization;
     let page = page(params.limit, params.cursor);
     if params.channel.is_some_and(|channel| channel != TELEPHONE) {
-        return Ok(listed(uri, &page, Vec::new(), row_key, |call: Conversation| ConversationOut::new(call, None, false)));
+        return Ok(listed(uri, &page, Vec::new(), row_key, |call: Conversation| {
+            ConversationOut::new(call, None, false)
+        }));
     }
     let filter = ConversationFilter {
         direction: params.direction.map(|t| t.0),
@@ -353,7 +361,8 @@ async fn end(
 async fn settle(state: &ApiState, stored: Conversation) -> Result<Conversation, ApiError> {
     let deadline = Instant::now() + RECORD_LIMIT;
     loop {
-        let call = state.store.conversation(stored.organization_id, stored.id).await.map_err(of(CONVERSATION))?;
+        let call =
+            state.store.conversation(stored.organization_id, stored.id).await.map_err(of(CONVERSATION))?;
         if call.status.is_final() {
             return Ok(call);
         }
@@ -388,5 +397,5 @@ pub(super) async fn close(
 }
 
 pub(super) fn routes() -> Routes {
-    operations!(list, get, end)
+    operations!(list, get, end).parameter::<NumberParamText>()
 }

@@ -15,11 +15,18 @@ mod trunks;
 
 use axum::http::{HeaderName, header};
 
+use crate::pagination::{CursorText, LimitText};
 use crate::routes::Routes;
+use crate::wire::{ContainmentText, CountText, FlagText};
 
 /// Every guarded operation.
 pub(crate) fn routes() -> Routes {
     Routes::new()
+        .parameter::<CursorText>()
+        .parameter::<LimitText>()
+        .parameter::<ContainmentText>()
+        .parameter::<CountText>()
+        .parameter::<FlagText>()
         .merge(trunks::routes())
         .merge(trunk_health::routes())
         .merge(decisions::routes())

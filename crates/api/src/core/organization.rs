@@ -75,7 +75,8 @@ async fn update(
 ) -> Result<Json<OrganizationOut>, ApiError> {
     let Some(list) = body.sip_endpoint_allowed_addresses else { return get(caller, State(state)).await };
     let list = list.unwrap_or_default();
-    let ranges = model::address::parse_address_ranges("sip_endpoint_allowed_addresses", &list).map_err(ApiError::body)?;
+    let ranges = model::address::parse_address_ranges("sip_endpoint_allowed_addresses", &list)
+        .map_err(ApiError::body)?;
     let changed = state.store.update_organization(caller.organization, ranges).await;
     let (organization, sequence) = changed.map_err(of(ORGANIZATION))?;
     state.in_force(sequence).await?;

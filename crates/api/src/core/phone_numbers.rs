@@ -174,7 +174,8 @@ async fn get(
     At(path): At<NumberPath>,
     State(state): State<ApiState>,
 ) -> Result<Json<PhoneNumberOut>, ApiError> {
-    let number = state.store.number(caller.organization, &path.phone_number.0.0).await.map_err(of(PHONE_NUMBER))?;
+    let number =
+        state.store.number(caller.organization, &path.phone_number.0.0).await.map_err(of(PHONE_NUMBER))?;
     Ok(Json(number.into()))
 }
 
@@ -242,5 +243,5 @@ async fn delete(
 }
 
 pub(super) fn routes() -> Routes {
-    operations!(list, get, create, update, delete)
+    operations!(list, get, create, update, delete).parameter::<NumberKeyText>()
 }

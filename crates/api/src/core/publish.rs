@@ -56,7 +56,9 @@ impl Wire for Slots {
     const NAME: &'static str = "PublishDirection";
     fn parse(text: &str) -> Result<Self, String> {
         let found = Self::ALL.iter().find(|(name, _)| *name == text);
-        found.map(|(_, slots)| Self(*slots)).ok_or_else(|| "must be one of inbound, outbound, both".to_owned())
+        found
+            .map(|(_, slots)| Self(*slots))
+            .ok_or_else(|| "must be one of inbound, outbound, both".to_owned())
     }
     fn show(&self) -> String {
         Self::ALL.iter().find(|(_, slots)| *slots == self.0).map_or("inbound", |(name, _)| name).to_owned()
@@ -102,7 +104,8 @@ async fn publish(
     let (organization, id) = (caller.organization, path.id.0);
     // Looked up one by one so that a 404 says what is missing; publish itself is one transaction.
     state.store.agent(organization, id).await.map_err(of(AGENT))?;
-    let version = state.store.agent_version(organization, id, path.version.0.into()).await.map_err(of(VERSION))?;
+    let version =
+        state.store.agent_version(organization, id, path.version.0.into()).await.map_err(of(VERSION))?;
     let published = state.store.publish(organization, id, version.version, request).await;
     let (numbers, sequence) = published.map_err(of(PHONE_NUMBER))?;
     state.in_force(sequence).await?;

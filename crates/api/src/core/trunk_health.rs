@@ -92,12 +92,16 @@ fn notes(trunk: &Trunk) -> Vec<String> {
     if inbound.is_some_and(|config| config.enable_noise_cancellation) {
         notes.push("Noise cancellation is set, but this release carries calls without it.".to_owned());
     }
-    if let Some(policy) = inbound.map(|config| config.media_encryption).filter(|p| *p != MediaEncryption::Disable) {
+    if let Some(policy) =
+        inbound.map(|config| config.media_encryption).filter(|p| *p != MediaEncryption::Disable)
+    {
         notes.push(format!(
             "inbound_config.media_encryption is {policy}; this release has no SRTP, so calls from the carrier are refused with 488."
         ));
     }
-    if let Some(policy) = outbound.map(|config| config.media_encryption).filter(|p| *p != MediaEncryption::Disable) {
+    if let Some(policy) =
+        outbound.map(|config| config.media_encryption).filter(|p| *p != MediaEncryption::Disable)
+    {
         notes.push(format!(
             "outbound_config.media_encryption is {policy}; this release has no SRTP, so calls to the carrier are refused."
         ));

@@ -16,7 +16,9 @@ use crate::error::{ApiError, FieldErrorOut, REQUIRED, of};
 use crate::extract::{At, Body, Params};
 use crate::pagination::{CursorText, LimitText, Listed, listed, page};
 use crate::routes::{Routes, operations};
-use crate::wire::{MediaEncryptionText, OrganizationIdText, Strict, Text, TimeText, TransportText, TrunkIdText, present};
+use crate::wire::{
+    MediaEncryptionText, OrganizationIdText, Strict, Text, TimeText, TransportText, TrunkIdText, present,
+};
 
 /// What a 404 speaks of.
 pub(super) const TRUNK: &str = "Trunk";
@@ -116,7 +118,8 @@ impl TryFrom<Strict<InboundConfigIn>> for InboundConfig {
         Ok(Self {
             enable_noise_cancellation: config.enable_noise_cancellation,
             media_encryption: config.media_encryption.0,
-            allowed_addresses: model::address::parse_address_ranges("allowed_addresses", &list).map_err(|e| vec![e])?,
+            allowed_addresses: model::address::parse_address_ranges("allowed_addresses", &list)
+                .map_err(|e| vec![e])?,
         })
     }
 }
@@ -162,11 +165,16 @@ impl Checks {
         result.map_err(|invalid| self.0.push(FieldErrorOut::from_invalid("body", invalid))).ok()
     }
 
-    fn config<I, T: TryFrom<I, Error = Vec<Invalid>>>(&mut self, field: &str, config: Option<I>) -> Option<T> {
+    fn config<I, T: TryFrom<I, Error = Vec<Invalid>>>(
+        &mut self,
+        field: &str,
+        config: Option<I>,
+    ) -> Option<T> {
         match T::try_from(config?) {
             Ok(config) => Some(config),
             Err(faults) => {
-                self.0.extend(faults.into_iter().map(|f| FieldErrorOut::from_invalid("body", f.within(field))));
+                self.0
+                    .extend(faults.into_iter().map(|f| FieldErrorOut::from_invalid("body", f.within(field))));
                 None
             }
         }
@@ -254,7 +262,9 @@ impl From<Trunk> for TrunkOut {
         let inbound = |config: InboundConfig| InboundConfigOut {
             enable_noise_cancellation: config.enable_noise_cancellation,
             media_encryption: Text(config.media_encryption),
-            allowed_addresses: config.allowed_addresses.map(|list| list.iter().map(ToString::to_string).collect()),
+            allowed_addresses: config
+                .allowed_addresses
+                .map(|list| list.iter().map(ToString::to_string).collect()),
         };
         let outbound = |config: OutboundConfig| OutboundConfigOut {
             address: config.address.to_string(),
@@ -379,7 +389,8 @@ async fn delete(
     At(path): At<TrunkPath>,
     State(state): State<ApiState>,
 ) -> Result<StatusCode, ApiError> {
-    let sequence = state.store.delete_trunk(caller.organization, path.id.0, false).await.map_err(of(TRUNK))?;
+    let sequence =
+        state.store.delete_trunk(caller.organization, path.id.0, false).await.map_err(of(TRUNK))?;
     state.in_force(sequence).await?;
     Ok(StatusCode::NO_CONTENT)
 }

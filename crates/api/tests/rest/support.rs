@@ -1,0 +1,274 @@
+//! A router over a store in a temporary directory, and an edge that does what it is told.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use api::{ApiState, Check, Health};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use cluster::{CallCommand, CallError, CallInbox, Cluster, ConfigFeed, SipPresence};
+use http_body_util::BodyExt;
+use model::{Conversation, ConversationId, ConversationStatus, EndedBy, OrganizationId, Scope, Timestamp};
+use serde_json::{Value, json};
+use store::{KeyRing, Record, Store};
+use tower::ServiceExt;
+
+/// Stands in every carrier password of these tests, and must stand in no answer.
+pub(crate) const CANARY: &str = "c4n4ry-p4ssw0rd";
+
+pub(crate) struct TestApi {
+    pub(crate) router: Router,
+    pub(crate) store: Store,
+    pub(crate) cluster: Cluster,
+    pub(crate) edge: Arc<Mutex<Edge>>,
+    pub(crate) organization: OrganizationId,
+    /// A key of the organization with every scope.
+    pub(crate) key: String,
+    directory: tempfile::TempDir,
+}
+
+/// What the edge does with commands, and what it has seen.
+#[derive(Default)]
+pub(crate) struct Edge {
+    pub(crate) refuse: Option<CallError>,
+    pub(crate) live: HashMap<ConversationId, Conversation>,
+    pub(crate) placed: Vec<(Conversation, model::AgentConfig)>,
+}
+
+struct Healthy;
+
+impl Health for Healthy {
+    fn checks(&self) -> Pin<Box<dyn Future<Output = Vec<Check>> + Send + '_>> {
+        Box::pin(async { vec![Check { name: "store", ok: true, detail: "open".to_owned() }] })
+    }
+    fn metrics(&self) -> String {
+        "# EOF\n".to_owned()
+    }
+}
+
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+    pub(crate) text: String,
+}
+
+impl Reply {
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        self
+    }
+
+    pub(crate) fn detail(&self) -> &str {
+        self.body["detail"].as_str().expect("an error has a detail")
+    }
+
+    /// Asserts a 422 whose detail and first error name the field.
+    #[track_caller]
+    pub(crate) fn names(self, field: &str) -> Self {
+        let reply = self.expect(422);
+        assert!(reply.detail().starts_with(field), "{:?} does not start with {field}", reply.detail());
+        let loc: Vec<&str> =
+            reply.body["errors"][0]["loc"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert_eq!(loc[1..].join("."), field);
+        assert!(reply.body["errors"][0]["msg"].is_string() && reply.body["errors"][0]["type"].is_string());
+        reply
+    }
+
+    pub(crate) fn id(&self) -> String {
+        self.body["id"].as_str().expect("a resource has an id").to_owned()
+    }
+}
+
+pub(crate) fn presence() -> SipPresence {
+    SipPresence { host: "sip.example.net".to_owned(), port: None, transport: None, sips: false }
+}
+
+impl TestApi {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// `wire` may replace the edge: whoever takes neither end leaves writes unapplied.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Setup)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = KeyRing::load_or_create(&directory.path().join("secret.key")).unwrap();
+        let url = format!("sqlite:{}", directory.path().join("tandem.db").display());
+        let store = Store::open(&url, keys).await.unwrap();
+        let (organization, _) = store.create_organization("Acme").await.unwrap();
+        let key = store.create_key(organization.id, "all", Scope::ALL, None).await.unwrap();
+        let (cluster, feed, inbox) = Cluster::in_process();
+        cluster.set_sip_presence(Some(presence()));
+        let edge = Arc::new(Mutex::new(Edge::default()));
+        let mut setup = Setup { apply: true, rate: None };
+        change(&mut setup);
+        if setup.apply {
+            tokio::spawn(apply(store.clone(), feed));
+        }
+        tokio::spawn(obey(store.clone(), Arc::clone(&edge), inbox));
+        let state =
+            ApiState::new(store.clone(), cluster.clone(), "n1".into(), "0.1.0".into(), Arc::new(Healthy));
+        let router = api::router(state.with_rate_limit(setup.rate));
+        let key = key.token.expose().to_owned();
+        Self { router, store, cluster, edge, organization: organization.id, key, directory }
+    }
+
+    pub(crate) async fn key(&self, scopes: &[Scope]) -> String {
+        let made = self.store.create_key(self.organization, "some", scopes, None).await.unwrap();
+        made.token.expose().to_owned()
+    }
+
+    /// A second organization and a key of its own with every scope.
+    pub(crate) async fn other_organization(&self) -> (OrganizationId, String) {
+        let (other, _) = self.store.create_organization("Other").await.unwrap();
+        let key = self.store.create_key(other.id, "all", Scope::ALL, None).await.unwrap();
+        (other.id, key.token.expose().to_owned())
+    }
+
+    pub(crate) async fn raw(&self, request: Request<Body>) -> Reply {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(!text.contains(CANARY), "the password is in an answer: {text}");
+        assert!(!format!("{:?}", parts.headers).contains(CANARY));
+        let body = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes).unwrap_or(Value::Null)
+        };
+        Reply { status: parts.status, headers: parts.headers, body, text }
+    }
+
+    pub(crate) async fn as_key(&self, key: &str, method: Method, path: &str, body: Option<&Value>) -> Reply {
+        let request =
+            Request::builder().method(method).uri(path).header("authorization", format!("Bearer {key}"));
+        let request = match body {
+            Some(body) => {
+                request.header("content-type", "application/json").body(Body::from(body.to_string()))
+            }
+            None => request.body(Body::empty()),
+        };
+        self.raw(request.unwrap()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.as_key(&self.key, Method::GET, path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
+        self.as_key(&self.key, Method::POST, path, Some(&body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Reply {
+        self.as_key(&self.key, Method::PUT, path, Some(&body)).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Reply {
+        self.as_key(&self.key, Method::PATCH, path, Some(&body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
+        self.as_key(&self.key, Method::DELETE, path, None).await
+    }
+
+    pub(crate) async fn trunk(&self, name: &str) -> String {
+        let body = json!({"name": name, "outbound_config": outbound()});
+        self.post("/core/trunks", body).await.expect(200).id()
+    }
+
+    /// A trunk of the operator's.
+    pub(crate) async fn managed_trunk(&self) -> String {
+        let new = store::NewTrunk {
+            name: "managed".to_owned(),
+            managed_account_id: Some("AC1".to_owned()),
+            inbound_config: None,
+            outbound_config: None,
+        };
+        let (trunk, _) = self.store.create_trunk(self.organization, new).await.unwrap();
+        trunk.id.to_string()
+    }
+
+    pub(crate) async fn number(&self, number: &str, trunk: &str) {
+        self.post("/core/phone-numbers", json!({"phone_number": number, "trunk_id": trunk}))
+            .await
+            .expect(200);
+    }
+
+    /// An agent with version 1, published.
+    pub(crate) async fn published_agent(&self, name: &str) -> String {
+        let agent = self.post("/core/agents", json!({"name": name})).await.expect(200).id();
+        self.post(&format!("/core/agents/{agent}/versions"), json!({"config": echo()})).await.expect(200);
+        self.as_key(&self.key, Method::POST, &format!("/core/agents/{agent}/versions/1/publish"), None)
+            .await
+            .expect(200);
+        agent
+    }
+
+    /// Every byte on disk.
+    pub(crate) fn files(&self) -> Vec<u8> {
+        let entries = std::fs::read_dir(self.directory.path()).unwrap();
+        entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
+    }
+}
+
+pub(crate) struct Setup {
+    pub(crate) apply: bool,
+    pub(crate) rate: Option<std::num::NonZeroU32>,
+}
+
+pub(crate) fn outbound() -> Value {
+    json!({"address": "sip.carrier.example:5080", "auth_username": "user", "auth_password": CANARY})
+}
+
+pub(crate) fn echo() -> Value {
+    json!({"runtime": {"type": "echo"}})
+}
+
+async fn apply(store: Store, mut feed: ConfigFeed) {
+    let mut applied = 0;
+    while feed.newer_than(applied).await {
+        let (sequence, _) = store.changes_after(applied, 1_000).await.unwrap();
+        applied = sequence;
+        feed.applied(applied);
+    }
+}
+
+async fn obey(store: Store, edge: Arc<Mutex<Edge>>, mut inbox: CallInbox) {
+    while let Some(command) = inbox.recv().await {
+        match command {
+            CallCommand::Originate(call, reply) => {
+                let answer = {
+                    let mut edge = edge.lock().unwrap();
+                    match edge.refuse {
+                        Some(error) => Err(error),
+                        None => {
+                            edge.live.insert(call.conversation.id, call.conversation.clone());
+                            edge.placed.push((call.conversation, (*call.config).clone()));
+                            Ok(())
+                        }
+                    }
+                };
+                let _ = reply.send(answer);
+            }
+            CallCommand::End(id, reply) => {
+                let live = edge.lock().unwrap().live.remove(&id);
+                let answer = match live {
+                    None => Err(CallError::NotLive),
+                    Some(mut call) => {
+                        call.status = ConversationStatus::Cancelled;
+                        call.ended_at = Some(Timestamp::now());
+                        call.ended_by = Some(EndedBy::Api);
+                        store.write_records(&[Record::Conversation(call.clone())]).await.unwrap();
+                        Ok(call)
+                    }
+                };
+                let _ = reply.send(answer);
+            }
+        }
+    }
+}
