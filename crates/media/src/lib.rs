@@ -1,1 +1,12 @@
-//! See ARCHITECTURE.md.
+//! Media without IO: SDP offers and answers (RFC 3264, RFC 4566), RTP (RFC 3550), G.711, telephone-events
+//! (RFC 4733), and the RTP session of one leg. Bytes, instants and seeds come in; packets to send and events come out.
+
+pub mod codec;
+pub mod detect;
+pub mod dtmf;
+pub mod offer_answer;
+pub mod player;
+pub mod rtp;
+pub mod sdp;
+pub mod session;
+pub mod wav;

@@ -1,0 +1,116 @@
+//! Telephone-events (RFC 4733), received: each digit once, whatever becomes of marker bits and end packets.
+
+use std::time::{Duration, Instant};
+
+/// An event without packets for this long has ended, its end packets lost.
+const SILENCE: Duration = Duration::from_millis(200);
+/// Longest duration reported, in milliseconds.
+const MAX_DURATION_MS: u32 = 5_000;
+const DIGITS: &[u8; 16] = b"0123456789*#ABCD";
+
+/// A digit that was pressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digit {
+    /// `0`–`9`, `*`, `#`, `A`–`D`.
+    pub digit: char,
+    /// How long, in milliseconds.
+    pub duration_ms: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    digit: char,
+    timestamp: u32,
+    duration: u16,
+    last_packet: Instant,
+}
+
+/// Collects events of one stream.
+#[derive(Debug, Default)]
+pub struct Receiver {
+    current: Option<Current>,
+    /// Timestamp of the event reported last, whose end packets come three times.
+    reported: Option<u32>,
+}
+
+impl Receiver {
+    /// Takes an event packet's payload and RTP timestamp; returns digits that are complete.
+    pub fn packet(&mut self, payload: &[u8], timestamp: u32, now: Instant) -> Option<Digit> {
+        let [event, flags, high, low, ..] = *payload else { return None };
+        let digit = char::from(*DIGITS.get(usize::from(event))?);
+        if self.reported == Some(timestamp) {
+            return None;
+        }
+        let duration = u16::from_be_bytes([high, low]);
+        let ended = flags & 0x80 != 0;
+        let mut complete = None;
+        match &mut self.current {
+            Some(current) if current.timestamp == timestamp => {
+                current.duration = current.duration.max(duration);
+                current.last_packet = now;
+            }
+            other => {
+                // Another event began: the one before has ended, its end packets lost.
+                complete = other.take();
+                *other = Some(Current { digit, timestamp, duration, last_packet: now });
+            }
+        }
+        if let Some(complete) = complete {
+            // This packet's own end, if it is one, comes again twice.
+            return Some(self.report(complete));
+        }
+        if ended { self.current.take().map(|current| self.report(current)) } else { None }
+    }
+
+    /// When the current event is taken for ended.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.current.map(|current| current.last_packet + SILENCE)
+    }
+
+    /// Ends an event whose packets have stopped.
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<Digit> {
+        let over = self.poll_timeout().is_some_and(|at| at <= now);
+        if over { self.current.take().map(|current| self.report(current)) } else { None }
+    }
+
+    fn report(&mut self, event: Current) -> Digit {
+        self.reported = Some(event.timestamp);
+        // 8 kHz clock: 8 units a millisecond.
+        Digit { digit: event.digit, duration_ms: (u32::from(event.duration) / 8).min(MAX_DURATION_MS) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(event: u8, end: bool, duration: u16) -> [u8; 4] {
+        let [high, low] = duration.to_be_bytes();
+        [event, if end { 0x8a } else { 10 }, high, low]
+    }
+
+    #[test]
+    fn a_digit_comes_once_with_its_end_packets_three_times() {
+        let (mut receiver, now) = (Receiver::default(), Instant::now());
+        assert_eq!(receiver.packet(&event(5, false, 160), 1_000, now), None);
+        let digit = Some(Digit { digit: '5', duration_ms: 100 });
+        assert_eq!(receiver.packet(&event(5, true, 800), 1_000, now), digit);
+        for _ in 0..2 {
+            assert_eq!(receiver.packet(&event(5, true, 800), 1_000, now), None);
+        }
+        assert_eq!(receiver.packet(&event(5, true, 800), 9_000, now), digit);
+    }
+
+    #[test]
+    fn lost_end_packets_end_by_silence_or_by_the_next_digit() {
+        let (mut receiver, now) = (Receiver::default(), Instant::now());
+        receiver.packet(&event(11, false, 400), 1, now);
+        assert_eq!(receiver.packet(&event(10, false, 80), 2, now), Some(Digit { digit: '#', duration_ms: 50 }));
+        assert_eq!(receiver.handle_timeout(now), None);
+        assert_eq!(receiver.handle_timeout(now + SILENCE), Some(Digit { digit: '*', duration_ms: 10 }));
+        assert_eq!(receiver.poll_timeout(), None);
+        assert_eq!(receiver.packet(&event(16, true, 80), 3, now), None);
+        assert_eq!(receiver.packet(&[1, 2], 3, now), None);
+    }
+}

@@ -1,0 +1,434 @@
+//! Offer/answer (RFC 3264) for one audio stream.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::codec::Codec;
+use crate::sdp::{Description, Media, ParseError, address_type};
+
+/// Direction of a stream, seen from one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Both ways.
+    SendRecv,
+    /// This side sends.
+    SendOnly,
+    /// This side receives.
+    RecvOnly,
+    /// Neither.
+    Inactive,
+}
+
+impl Direction {
+    /// The same seen from the other side (RFC 3264 6.1).
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        match self {
+            Self::SendOnly => Self::RecvOnly,
+            Self::RecvOnly => Self::SendOnly,
+            both => both,
+        }
+    }
+
+    /// Whether this side may send.
+    #[must_use]
+    pub fn sends(self) -> bool {
+        matches!(self, Self::SendRecv | Self::SendOnly)
+    }
+
+    /// Whether this side may receive.
+    #[must_use]
+    pub fn receives(self) -> bool {
+        matches!(self, Self::SendRecv | Self::RecvOnly)
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::SendRecv => "sendrecv",
+            Self::SendOnly => "sendonly",
+            Self::RecvOnly => "recvonly",
+            Self::Inactive => "inactive",
+        }
+    }
+
+    fn of(attributes: &[(&str, &str)]) -> Option<Self> {
+        let all = [Self::SendRecv, Self::SendOnly, Self::RecvOnly, Self::Inactive];
+        attributes.iter().rev().find_map(|(name, _)| all.into_iter().find(|d| name.eq_ignore_ascii_case(d.as_str())))
+    }
+}
+
+/// Payload types of telephone-events (RFC 4733), each way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TelephoneEvent {
+    /// In packets we send.
+    pub send: u8,
+    /// In packets we receive.
+    pub receive: u8,
+}
+
+/// The audio stream both sides agreed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Negotiated {
+    /// Codec.
+    pub codec: Codec,
+    /// Payload type of packets we send.
+    pub payload_type: u8,
+    /// Payload type of packets we receive.
+    pub receive_payload_type: u8,
+    /// Telephone-events, when both sides have them.
+    pub telephone_event: Option<TelephoneEvent>,
+    /// Where the peer receives RTP.
+    pub remote: SocketAddr,
+    /// What we do.
+    pub direction: Direction,
+    /// Packet length we send, 10 to 60 ms.
+    pub ptime_ms: u32,
+}
+
+impl Negotiated {
+    /// Encoding name of the codec.
+    #[must_use]
+    pub fn codec_name(&self) -> &'static str {
+        self.codec.name()
+    }
+}
+
+/// What we offer and where we receive.
+#[derive(Debug, Clone)]
+pub struct LocalMedia {
+    /// Address in SDP.
+    pub address: IpAddr,
+    /// RTP port.
+    pub port: u16,
+    /// `sess-id` of the o= line.
+    pub session_id: u64,
+    /// Codecs in order of preference.
+    pub codecs: Vec<Codec>,
+    /// Packet length we offer, in milliseconds.
+    pub ptime_ms: u32,
+}
+
+impl Default for LocalMedia {
+    fn default() -> Self {
+        Self {
+            address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            port: 0,
+            session_id: 0,
+            codecs: Codec::ALL.to_vec(),
+            ptime_ms: DEFAULT_PTIME,
+        }
+    }
+}
+
+const DEFAULT_PTIME: u32 = 20;
+const MIN_PTIME: u32 = 10;
+const MAX_PTIME: u32 = 60;
+/// Payload type of telephone-events in our offers.
+const OFFERED_EVENT: u8 = 101;
+/// Codec names listed in an error.
+const MAX_NAMES: usize = 16;
+
+/// Why an offer or answer cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OfferError {
+    /// Not SDP.
+    #[error("the session description cannot be read: {0}")]
+    Malformed(String),
+    /// Over a limit.
+    #[error("the session description is over 64 KiB, 64 media lines or 1,024 attributes a line")]
+    TooLarge,
+    /// Nothing in common.
+    #[error("no common codec: offered are {}; ours are PCMU and PCMA", offered.join(", "))]
+    NoCommonCodec {
+        /// What the peer has.
+        offered: Vec<String>,
+    },
+    /// The stream is SRTP.
+    #[error("the stream is SRTP, which is not carried")]
+    EncryptionRequired,
+    /// No audio line that is wanted.
+    #[error("there is no audio stream")]
+    NoAudio,
+    /// The media address cannot be used.
+    #[error("the media address {0} cannot be used: it must be a unicast address")]
+    BadAddress(String),
+    /// Another transport than RTP.
+    #[error("the transport profile {0} is not RTP/AVP or RTP/AVPF")]
+    UnsupportedProfile(String),
+}
+
+impl From<ParseError> for OfferError {
+    fn from(error: ParseError) -> Self {
+        match error {
+            ParseError::TooLarge => Self::TooLarge,
+            ParseError::Malformed(what) => Self::Malformed(what),
+        }
+    }
+}
+
+/// One side's descriptions across a dialog: keeps the o= line and what was agreed last.
+#[derive(Debug)]
+pub struct OfferAnswer {
+    local: LocalMedia,
+    version: u64,
+    /// The body of the last description, without its o= version.
+    last: String,
+    negotiated: Option<Negotiated>,
+}
+
+impl OfferAnswer {
+    /// Nothing agreed yet.
+    #[must_use]
+    pub fn new(local: LocalMedia) -> Self {
+        Self { version: local.session_id, local, last: String::new(), negotiated: None }
+    }
+
+    /// What was agreed last.
+    #[must_use]
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        self.negotiated.as_ref()
+    }
+
+    /// Answers an offer (RFC 3264 6). Every media line is answered, all but one audio with port 0. What was agreed
+    /// before stands when the offer is refused.
+    pub fn answer(&mut self, offer: &[u8]) -> Result<(Vec<u8>, Negotiated), OfferError> {
+        let offer = Description::parse(offer)?;
+        let (index, choice) = choose(&offer, &self.local.codecs)?;
+        let mut body = String::with_capacity(512);
+        for (at, media) in offer.media.iter().enumerate() {
+            if at == index {
+                self.audio(&mut body, media.profile, &choice);
+            } else {
+                let formats = media.formats.first().copied().unwrap_or("0");
+                let _ = write!(body, "m={} 0 {} {formats}\r\n", media.kind, media.profile);
+            }
+        }
+        let negotiated = choice.negotiated(&offer, &offer.media[index])?;
+        self.negotiated = Some(negotiated.clone());
+        Ok((self.describe(body), negotiated))
+    }
+
+    /// Our offer. Inside a dialog it names what is agreed already.
+    #[must_use]
+    pub fn offer(&mut self) -> Vec<u8> {
+        let mut body = String::with_capacity(512);
+        let _ = write!(body, "m=audio {} RTP/AVP", self.local.port);
+        for codec in &self.local.codecs {
+            let _ = write!(body, " {}", codec.static_payload_type());
+        }
+        let _ = write!(body, " {OFFERED_EVENT}\r\n");
+        for codec in &self.local.codecs {
+            let _ = write!(body, "a=rtpmap:{} {}/{}\r\n", codec.static_payload_type(), codec.name(), codec.clock_rate());
+        }
+        let _ = write!(body, "a=rtpmap:{OFFERED_EVENT} telephone-event/8000\r\na=fmtp:{OFFERED_EVENT} 0-16\r\n");
+        let _ = write!(body, "a=ptime:{}\r\na=sendrecv\r\n", self.local.ptime_ms);
+        self.describe(body)
+    }
+
+    /// Takes the answer to our offer.
+    pub fn accept(&mut self, answer: &[u8]) -> Result<Negotiated, OfferError> {
+        let answer = Description::parse(answer)?;
+        let (index, choice) = choose(&answer, &self.local.codecs)?;
+        let negotiated = choice.negotiated(&answer, &answer.media[index])?;
+        self.negotiated = Some(negotiated.clone());
+        Ok(negotiated)
+    }
+
+    fn audio(&self, body: &mut String, profile: &str, choice: &Choice) {
+        let _ = write!(body, "m=audio {} {profile} {}", self.local.port, choice.payload_type);
+        if let Some(event) = choice.event {
+            let _ = write!(body, " {event}");
+        }
+        let _ = write!(body, "\r\na=rtpmap:{} {}/{}\r\n", choice.payload_type, choice.codec.name(), choice.codec.clock_rate());
+        if let Some(event) = choice.event {
+            let _ = write!(body, "a=rtpmap:{event} telephone-event/8000\r\na=fmtp:{event} 0-16\r\n");
+        }
+        let _ = write!(body, "a=ptime:{}\r\na={}\r\n", choice.ptime_ms, choice.direction.as_str());
+    }
+
+    /// Puts the session lines before the media lines; the version rises when something changed (RFC 3264 8).
+    fn describe(&mut self, body: String) -> Vec<u8> {
+        if !self.last.is_empty() && self.last != body {
+            self.version += 1;
+        }
+        let (kind, address) = (address_type(self.local.address), self.local.address);
+        let text = format!(
+            "v=0\r\no=- {} {} IN {kind} {address}\r\ns=-\r\nc=IN {kind} {address}\r\nt=0 0\r\n{body}",
+            self.local.session_id, self.version
+        );
+        self.last = body;
+        text.into_bytes()
+    }
+}
+
+/// What is usable of one audio line.
+struct Choice {
+    codec: Codec,
+    payload_type: u8,
+    event: Option<u8>,
+    /// Ours.
+    direction: Direction,
+    ptime_ms: u32,
+}
+
+/// The first usable audio line, with its first codec of ours: the offerer's order is its preference.
+fn choose(description: &Description<'_>, codecs: &[Codec]) -> Result<(usize, Choice), OfferError> {
+    let mut problem = OfferError::NoAudio;
+    for (index, media) in description.media.iter().enumerate() {
+        if !media.kind.eq_ignore_ascii_case("audio") || media.port == 0 {
+            continue;
+        }
+        match choose_codec(description, media, codecs) {
+            Ok(choice) => return Ok((index, choice)),
+            Err(error) if problem == OfferError::NoAudio => problem = error,
+            Err(_) => {}
+        }
+    }
+    Err(problem)
+}
+
+fn choose_codec(description: &Description<'_>, media: &Media<'_>, codecs: &[Codec]) -> Result<Choice, OfferError> {
+    match media.profile {
+        "RTP/AVP" | "RTP/AVPF" => {}
+        "RTP/SAVP" | "RTP/SAVPF" => return Err(OfferError::EncryptionRequired),
+        other => return Err(OfferError::UnsupportedProfile(other.chars().take(64).collect())),
+    }
+    let mut chosen = None;
+    let mut event = None;
+    let mut offered = Vec::new();
+    for payload_type in media.formats.iter().filter_map(|f| f.parse::<u8>().ok()).filter(|pt| *pt < 128) {
+        let mapped = media.rtpmap(payload_type);
+        let codec = match mapped {
+            Some((name, rate)) => codecs.iter().copied().find(|c| c.name().eq_ignore_ascii_case(name) && c.clock_rate() == rate),
+            None => codecs.iter().copied().find(|c| c.static_payload_type() == payload_type),
+        };
+        if let Some((name, 8_000)) = mapped {
+            if name.eq_ignore_ascii_case("telephone-event") {
+                event.get_or_insert(payload_type);
+                continue;
+            }
+        }
+        if let Some(codec) = codec {
+            chosen.get_or_insert((codec, payload_type));
+        } else if offered.len() < MAX_NAMES {
+            offered.push(mapped.map_or_else(|| payload_type.to_string(), |(name, _)| name.chars().take(32).collect()));
+        }
+    }
+    let Some((codec, payload_type)) = chosen else { return Err(OfferError::NoCommonCodec { offered }) };
+    let theirs = Direction::of(&media.attributes).or_else(|| Direction::of(&description.attributes)).unwrap_or(Direction::SendRecv);
+    let on_hold = media.connection.or(description.connection) == Some("0.0.0.0");
+    let direction = match theirs.reversed() {
+        // The old way to hold (RFC 3264 8.4): we must not send there.
+        Direction::SendRecv | Direction::RecvOnly if on_hold => Direction::RecvOnly,
+        Direction::SendOnly if on_hold => Direction::Inactive,
+        direction => direction,
+    };
+    let wished = media.attribute("ptime").or_else(|| media.attribute("maxptime"));
+    let ptime_ms = wished.and_then(|p| p.parse::<u32>().ok()).map_or(DEFAULT_PTIME, |p| (p / 10 * 10).clamp(MIN_PTIME, MAX_PTIME));
+    Ok(Choice { codec, payload_type, event, direction, ptime_ms })
+}
+
+impl Choice {
+    fn negotiated(&self, description: &Description<'_>, media: &Media<'_>) -> Result<Negotiated, OfferError> {
+        let text = media.connection.or(description.connection).ok_or_else(|| OfferError::Malformed("it has no c= line".to_owned()))?;
+        let refused = || OfferError::BadAddress(text.chars().take(64).collect());
+        let address: IpAddr = text.parse().map_err(|_| refused())?;
+        let address = address.to_canonical();
+        let usable = match address {
+            IpAddr::V4(v4) => !v4.is_multicast() && !v4.is_broadcast(),
+            IpAddr::V6(v6) => !v6.is_multicast() && !v6.is_unspecified(),
+        };
+        if !usable {
+            return Err(refused());
+        }
+        Ok(Negotiated {
+            codec: self.codec,
+            payload_type: self.payload_type,
+            receive_payload_type: self.payload_type,
+            telephone_event: self.event.map(|pt| TelephoneEvent { send: pt, receive: pt }),
+            remote: SocketAddr::new(address, media.port),
+            direction: self.direction,
+            ptime_ms: self.ptime_ms,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn side() -> OfferAnswer {
+        OfferAnswer::new(LocalMedia { address: "192.0.2.1".parse().unwrap(), port: 20_000, session_id: 7, ..LocalMedia::default() })
+    }
+
+    fn offer(media: &str) -> String {
+        format!("v=0\r\no=- 1 1 IN IP4 198.51.100.10\r\ns=-\r\nc=IN IP4 198.51.100.10\r\nt=0 0\r\n{media}")
+    }
+
+    fn answered(media: &str) -> (String, Negotiated) {
+        let (answer, negotiated) = side().answer(offer(media).as_bytes()).unwrap();
+        (String::from_utf8(answer).unwrap(), negotiated)
+    }
+
+    #[test]
+    fn a_carriers_offer_is_answered_in_its_order() {
+        let (answer, negotiated) = answered(
+            "m=audio 49170 RTP/AVP 18 8 0 96\r\na=rtpmap:96 telephone-event/8000\r\na=fmtp:96 0-15\r\na=ptime:30\r\nm=video 5000 RTP/AVP 31\r\n",
+        );
+        assert!(answer.contains("m=audio 20000 RTP/AVP 8 96\r\na=rtpmap:8 PCMA/8000\r\n"), "{answer}");
+        assert!(answer.contains("m=video 0 RTP/AVP 31\r\n"));
+        assert_eq!((negotiated.codec, negotiated.ptime_ms, negotiated.remote.to_string().as_str()), (Codec::Pcma, 30, "198.51.100.10:49170"));
+        assert_eq!(negotiated.telephone_event, Some(TelephoneEvent { send: 96, receive: 96 }));
+    }
+
+    #[test]
+    fn hold_is_answered_as_the_rfc_asks() {
+        for (theirs, ours) in [("sendonly", Direction::RecvOnly), ("recvonly", Direction::SendOnly), ("inactive", Direction::Inactive)] {
+            let (answer, negotiated) = answered(&format!("m=audio 4000 RTP/AVP 0\r\na={theirs}\r\n"));
+            assert_eq!(negotiated.direction, ours);
+            assert!(answer.contains(&format!("a={}\r\n", ours.as_str())));
+        }
+        let (_, negotiated) = answered("m=audio 4000 RTP/AVP 0\r\nc=IN IP4 0.0.0.0\r\n");
+        assert!(!negotiated.direction.sends());
+    }
+
+    #[test]
+    fn refusals_say_why() {
+        let refused = |media: &str| side().answer(offer(media).as_bytes()).unwrap_err();
+        assert_eq!(refused("m=audio 4000 RTP/SAVP 0\r\n"), OfferError::EncryptionRequired);
+        assert_eq!(refused("m=audio 4000 UDP/TLS/RTP/SAVPF 0\r\n"), OfferError::UnsupportedProfile("UDP/TLS/RTP/SAVPF".to_owned()));
+        assert_eq!(refused("m=audio 4000 RTP/AVP 18\r\n"), OfferError::NoCommonCodec { offered: vec!["18".to_owned()] });
+        assert_eq!(refused("m=audio 0 RTP/AVP 0\r\n"), OfferError::NoAudio);
+        assert_eq!(refused("m=audio 4000 RTP/AVP 0\r\nc=IN IP4 224.0.0.1\r\n"), OfferError::BadAddress("224.0.0.1".to_owned()));
+        assert_eq!(refused("m=audio 4000 RTP/AVP 0\r\nc=IN IP4 pbx.example\r\n"), OfferError::BadAddress("pbx.example".to_owned()));
+        assert!(matches!(side().answer(b"hello"), Err(OfferError::Malformed(_))));
+        assert_eq!(side().answer(&vec![b'a'; 70_000]).unwrap_err(), OfferError::TooLarge);
+    }
+
+    #[test]
+    fn our_offer_and_its_answer() {
+        let mut ours = side();
+        let mut theirs = OfferAnswer::new(LocalMedia { address: "198.51.100.10".parse().unwrap(), port: 4_000, ..LocalMedia::default() });
+        let (answer, at_peer) = theirs.answer(&ours.offer()).unwrap();
+        let at_us = ours.accept(&answer).unwrap();
+        assert_eq!((at_us.codec, at_us.payload_type, at_us.remote.port()), (Codec::Pcmu, 0, 4_000));
+        assert_eq!(at_peer.remote.port(), 20_000);
+    }
+
+    #[test]
+    fn the_version_rises_only_when_something_changed() {
+        let mut side = side();
+        let plain = offer("m=audio 4000 RTP/AVP 0\r\n");
+        let version = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().split(' ').nth(2).unwrap().to_owned();
+        let first = version(side.answer(plain.as_bytes()).unwrap().0);
+        assert_eq!(version(side.answer(plain.as_bytes()).unwrap().0), first);
+        let held = offer("m=audio 4000 RTP/AVP 0\r\na=sendonly\r\n");
+        assert_ne!(version(side.answer(held.as_bytes()).unwrap().0), first);
+    }
+
+    #[test]
+    fn careless_descriptions_are_read() {
+        let offer = b"v=0\no=- 1 1 IN IP4 1.2.3.4\nc=IN IP4 198.51.100.10\nm=audio 4000 RTP/AVP 0  \n";
+        assert!(side().answer(offer).is_ok());
+    }
+}

@@ -1,0 +1,441 @@
+//! The RTP session of one leg (RFC 3550): whose packets are taken, what the agent hears and says, and when silence
+//! means the call is gone. Driven by a media shard.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+pub use crate::player::Player;
+
+use crate::dtmf;
+use crate::offer_answer::Negotiated;
+use crate::rtp::{self, Packet};
+
+/// Packets in order before another source is believed.
+const PROBATION: u8 = 4;
+/// How long another port of the signalled address may take over.
+const PORT_CHANGE: Duration = Duration::from_secs(5);
+/// Frames sent at once after the clock was held up; older ones are skipped.
+const MAX_CATCH_UP: u32 = 5;
+/// Samples kept for a tap: 10 minutes.
+const MAX_CAPTURED: usize = 8_000 * 600;
+/// Most samples in a frame: 60 ms.
+const MAX_FRAME: usize = 480;
+
+/// Who is at the other end of the audio.
+#[derive(Debug)]
+pub enum Agent {
+    /// Returns every payload bit for bit.
+    Echo,
+    /// Says something.
+    Play(Player),
+    /// Only listens.
+    Silent,
+}
+
+/// What a session is told at its beginning.
+#[derive(Debug)]
+pub struct SessionConfig {
+    /// The stream agreed on.
+    pub negotiated: Negotiated,
+    /// The agent.
+    pub agent: Agent,
+    /// Unpredictable bytes for SSRC, first sequence number and first timestamp.
+    pub seed: [u8; 16],
+    /// Where the signalling comes from: RTP from there is believed too (NAT).
+    pub signalling_source: IpAddr,
+    /// Silence allowed before the first packet.
+    pub initial_timeout: Duration,
+    /// Silence allowed after it.
+    pub timeout: Duration,
+    /// Keep the received audio for [`Session::take_captured`].
+    pub tap: bool,
+}
+
+/// Something the call must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MediaEvent {
+    /// RTP is coming.
+    FirstPacket,
+    /// A digit was pressed.
+    Digit {
+        /// Which.
+        digit: char,
+        /// How long, in milliseconds.
+        duration_ms: u32,
+    },
+    /// The agent has said everything.
+    PlayFinished,
+    /// No RTP for too long.
+    Timeout {
+        /// Whether any came before.
+        ever_received: bool,
+    },
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Packets taken.
+    pub received: u64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets that should have come by the sequence numbers, and did not.
+    pub lost: i64,
+    /// Packets from a source that is not believed.
+    pub dropped_source: u64,
+    /// Datagrams that are not RTP.
+    pub dropped_malformed: u64,
+    /// Packets of a payload type nobody agreed on.
+    pub dropped_payload_type: u64,
+    /// Frames skipped because the clock was held up.
+    pub skipped_frames: u64,
+}
+
+/// Packets to send, in memory that is used again.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    packets: Vec<(SocketAddr, usize)>,
+}
+
+impl Outbox {
+    fn push(&mut self, to: SocketAddr, header: &[u8], payload: &[u8]) {
+        self.bytes.extend_from_slice(header);
+        self.bytes.extend_from_slice(payload);
+        self.packets.push((to, self.bytes.len()));
+    }
+
+    /// The packets, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+        let mut start = 0;
+        self.packets.iter().filter_map(move |&(to, end)| {
+            let packet = self.bytes.get(start..end)?;
+            start = end;
+            Some((to, packet))
+        })
+    }
+
+    /// Forgets them.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.packets.clear();
+    }
+}
+
+/// A source on probation.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    from: SocketAddr,
+    ssrc: u32,
+    next: u16,
+    seen: u8,
+}
+
+/// What is known of the stream that is taken.
+#[derive(Debug, Clone, Copy)]
+struct Stream {
+    ssrc: u32,
+    /// What is added to its sequence numbers and timestamps on the way back.
+    sequence_offset: u16,
+    timestamp_offset: u32,
+    first: u16,
+    highest: u16,
+    cycles: u32,
+    received: u64,
+}
+
+/// One leg's RTP.
+#[derive(Debug)]
+pub struct Session {
+    negotiated: Negotiated,
+    agent: Agent,
+    signalling_source: IpAddr,
+    initial_timeout: Duration,
+    timeout: Duration,
+    /// Where we send, and the only source that is taken; `None` until the first packet.
+    locked: Option<SocketAddr>,
+    learning_until: Instant,
+    candidate: Option<Candidate>,
+    stream: Option<Stream>,
+    ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+    started: bool,
+    /// The marker goes with the first packet of a talkspurt.
+    marker: bool,
+    next_frame: Option<Instant>,
+    finish_at: Option<Instant>,
+    silent_since: Option<Instant>,
+    ever_received: bool,
+    dtmf: dtmf::Receiver,
+    events: std::collections::VecDeque<MediaEvent>,
+    statistics: Statistics,
+    captured: Option<Vec<i16>>,
+    payload: Vec<u8>,
+}
+
+impl Session {
+    /// A session that sends nothing until [`Session::start`].
+    #[must_use]
+    pub fn new(config: SessionConfig, now: Instant) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, ..] = config.seed;
+        Self {
+            negotiated: config.negotiated,
+            agent: config.agent,
+            signalling_source: config.signalling_source.to_canonical(),
+            initial_timeout: config.initial_timeout,
+            timeout: config.timeout,
+            locked: None,
+            learning_until: now + PORT_CHANGE,
+            candidate: None,
+            stream: None,
+            ssrc: u32::from_be_bytes([a, b, c, d]),
+            sequence: u16::from_be_bytes([e, f]),
+            timestamp: u32::from_be_bytes([g, h, i, j]),
+            started: false,
+            marker: true,
+            next_frame: None,
+            finish_at: None,
+            silent_since: None,
+            ever_received: false,
+            dtmf: dtmf::Receiver::default(),
+            events: std::collections::VecDeque::new(),
+            statistics: Statistics::default(),
+            captured: config.tap.then(Vec::new),
+            payload: Vec::with_capacity(MAX_FRAME),
+        }
+    }
+
+    /// The call is answered: the agent may speak, and silence counts.
+    pub fn start(&mut self, now: Instant) {
+        if !self.started {
+            self.started = true;
+            self.resume(now);
+        }
+    }
+
+    /// A new agreement: the source is learned afresh, and hold pauses agent and timeouts.
+    pub fn update(&mut self, negotiated: Negotiated, now: Instant) {
+        if self.negotiated.remote != negotiated.remote {
+            self.locked = None;
+            self.candidate = None;
+            self.learning_until = now + PORT_CHANGE;
+        }
+        self.negotiated = negotiated;
+        self.resume(now);
+    }
+
+    fn resume(&mut self, now: Instant) {
+        let sends = self.negotiated.direction.sends();
+        let playing = self.started && sends && matches!(self.agent, Agent::Play(_)) && self.finish_at.is_none();
+        if !playing {
+            self.next_frame = None;
+            self.marker = true;
+        } else if self.next_frame.is_none() {
+            self.next_frame = Some(now);
+        }
+        self.silent_since = (self.started && self.negotiated.direction.receives() && sends).then_some(now);
+    }
+
+    /// A datagram of the RTP port.
+    pub fn handle_rtp(&mut self, bytes: &[u8], from: SocketAddr, now: Instant, out: &mut Outbox) {
+        if rtp::is_rtcp(bytes) {
+            return;
+        }
+        let Some(packet) = Packet::parse(bytes) else {
+            self.statistics.dropped_malformed += 1;
+            return;
+        };
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        if !self.believes(from, &packet, now) {
+            self.statistics.dropped_source += 1;
+            return;
+        }
+        let event = self.negotiated.telephone_event.is_some_and(|e| e.receive == packet.payload_type);
+        if !event && packet.payload_type != self.negotiated.receive_payload_type {
+            self.statistics.dropped_payload_type += 1;
+            return;
+        }
+        self.silent_since = self.silent_since.map(|_| now);
+        if !self.ever_received {
+            self.ever_received = true;
+            self.events.push_back(MediaEvent::FirstPacket);
+        }
+        let stream = self.track(&packet);
+        if event {
+            if let Some(digit) = self.dtmf.packet(packet.payload, packet.timestamp, now) {
+                self.events.push_back(MediaEvent::Digit { digit: digit.digit, duration_ms: digit.duration_ms });
+            }
+        } else if let Some(captured) = self.captured.as_mut().filter(|c| c.len() < MAX_CAPTURED) {
+            self.negotiated.codec.decode(packet.payload, captured);
+        }
+        let echoes = self.started && matches!(self.agent, Agent::Echo) && self.negotiated.direction.sends();
+        if let (true, Some(to)) = (echoes, self.locked) {
+            let back = Packet {
+                sequence: packet.sequence.wrapping_add(stream.sequence_offset),
+                timestamp: packet.timestamp.wrapping_add(stream.timestamp_offset),
+                ssrc: self.ssrc,
+                ..packet
+            };
+            (self.sequence, self.timestamp) = (back.sequence, back.timestamp);
+            out.push(to, &back.header(), packet.payload);
+            self.statistics.sent += 1;
+        }
+    }
+
+    /// The rules of who is believed: the signalled address at once; another port of it after four packets in order
+    /// within the first five seconds; the signalling's source after as many. Once locked, only a new offer unlocks.
+    fn believes(&mut self, from: SocketAddr, packet: &Packet<'_>, now: Instant) -> bool {
+        if let Some(locked) = self.locked {
+            if locked == from {
+                return true;
+            }
+            // The signalled address spoke first; another port of it may still take over while learning.
+            if locked != self.negotiated.remote || now >= self.learning_until {
+                return false;
+            }
+        } else if from == self.negotiated.remote {
+            self.locked = Some(from);
+            self.candidate = None;
+            return true;
+        }
+        let same_address = from.ip() == self.negotiated.remote.ip();
+        let may_learn = if same_address { now < self.learning_until } else { from.ip() == self.signalling_source && self.locked.is_none() };
+        if !may_learn {
+            return false;
+        }
+        let next = packet.sequence.wrapping_add(1);
+        let seen = match self.candidate {
+            Some(c) if c.from == from && c.ssrc == packet.ssrc && c.next == packet.sequence => c.seen.saturating_add(1),
+            _ => 1,
+        };
+        self.candidate = Some(Candidate { from, ssrc: packet.ssrc, next, seen });
+        if seen < PROBATION {
+            return false;
+        }
+        self.locked = Some(from);
+        self.candidate = None;
+        true
+    }
+
+    /// Counts by sequence number (RFC 3550 A.1, A.3). A new SSRC is a new stream, joined to what was sent before.
+    fn track(&mut self, packet: &Packet<'_>) -> Stream {
+        self.statistics.received += 1;
+        let stream = match &mut self.stream {
+            Some(stream) if stream.ssrc == packet.ssrc => {
+                stream.received += 1;
+                let ahead = packet.sequence.wrapping_sub(stream.highest);
+                if ahead != 0 && ahead < 0x8000 {
+                    if packet.sequence < stream.highest {
+                        stream.cycles += 1;
+                    }
+                    stream.highest = packet.sequence;
+                }
+                stream
+            }
+            slot => slot.insert(Stream {
+                ssrc: packet.ssrc,
+                sequence_offset: self.sequence.wrapping_add(1).wrapping_sub(packet.sequence),
+                timestamp_offset: self.timestamp.wrapping_add(160).wrapping_sub(packet.timestamp),
+                first: packet.sequence,
+                highest: packet.sequence,
+                cycles: 0,
+                received: 1,
+            }),
+        };
+        let extended = i64::from(stream.cycles) << 16 | i64::from(stream.highest);
+        let expected = extended - i64::from(stream.first) + 1;
+        self.statistics.lost = expected - i64::try_from(stream.received).unwrap_or(i64::MAX);
+        *stream
+    }
+
+    /// Does what is due: the next frame, the end of a digit, the end of patience.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
+        if let Some(digit) = self.dtmf.handle_timeout(now) {
+            self.events.push_back(MediaEvent::Digit { digit: digit.digit, duration_ms: digit.duration_ms });
+        }
+        self.play(now, out);
+        if self.finish_at.is_some_and(|at| at <= now) {
+            self.finish_at = None;
+            self.agent = Agent::Silent;
+            self.events.push_back(MediaEvent::PlayFinished);
+        }
+        if self.silence_ends().is_some_and(|at| at <= now) {
+            self.silent_since = None;
+            self.events.push_back(MediaEvent::Timeout { ever_received: self.ever_received });
+        }
+    }
+
+    /// Frames by the session's clock: each deadline follows from the one before, so nothing drifts.
+    fn play(&mut self, now: Instant, out: &mut Outbox) {
+        let Agent::Play(player) = &mut self.agent else { return };
+        let ptime = Duration::from_millis(self.negotiated.ptime_ms.into());
+        let samples = usize::try_from(self.negotiated.ptime_ms * 8).unwrap_or(MAX_FRAME).min(MAX_FRAME);
+        let step = self.negotiated.ptime_ms * 8;
+        let mut burst = 0;
+        while let Some(at) = self.next_frame.filter(|at| *at <= now) {
+            if burst == MAX_CATCH_UP {
+                // What should have been said meanwhile is skipped as silence of that length.
+                let late = u32::try_from(now.duration_since(at).as_millis()).unwrap_or(u32::MAX) / self.negotiated.ptime_ms.max(1) + 1;
+                self.statistics.skipped_frames += u64::from(late);
+                self.timestamp = self.timestamp.wrapping_add(step.wrapping_mul(late));
+                self.next_frame = Some(at + ptime * late);
+                self.marker = true;
+                return;
+            }
+            burst += 1;
+            let mut frame = [0; MAX_FRAME];
+            let frame = &mut frame[..samples];
+            if !player.fill(frame) {
+                self.next_frame = None;
+                self.finish_at = Some(at);
+                return;
+            }
+            self.payload.clear();
+            self.negotiated.codec.encode(frame, &mut self.payload);
+            self.sequence = self.sequence.wrapping_add(1);
+            self.timestamp = self.timestamp.wrapping_add(step);
+            let packet = Packet {
+                marker: std::mem::take(&mut self.marker),
+                payload_type: self.negotiated.payload_type,
+                sequence: self.sequence,
+                timestamp: self.timestamp,
+                ssrc: self.ssrc,
+                payload: &[],
+            };
+            out.push(self.locked.unwrap_or(self.negotiated.remote), &packet.header(), &self.payload);
+            self.statistics.sent += 1;
+            self.next_frame = Some(at + ptime);
+        }
+    }
+
+    fn silence_ends(&self) -> Option<Instant> {
+        let patience = if self.ever_received { self.timeout } else { self.initial_timeout };
+        self.silent_since.map(|since| since + patience)
+    }
+
+    /// When [`Session::handle_timeout`] is wanted.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.next_frame, self.finish_at, self.dtmf.poll_timeout(), self.silence_ends()].into_iter().flatten().min()
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<MediaEvent> {
+        self.events.pop_front()
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+
+    /// The received audio, decoded to 8 kHz, when a tap was asked for.
+    pub fn take_captured(&mut self) -> Vec<i16> {
+        self.captured.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+use super::*;
+use crate::codec::Codec;
+use crate::offer_answer::{Direction, TelephoneEvent};
+
+const PEER: &str = "198.51.100.10:4000";
+
+fn negotiated() -> Negotiated {
+    Negotiated {
+        codec: Codec::Pcmu,
+        payload_type: 0,
+        receive_payload_type: 0,
+        telephone_event: Some(TelephoneEvent { send: 101, receive: 101 }),
+        remote: PEER.parse().unwrap(),
+        direction: Direction::SendRecv,
+        ptime_ms: 20,
+    }
+}
+
+fn session(agent: Agent, now: Instant) -> Session {
+    let config = SessionConfig {
+        negotiated: negotiated(),
+        agent,
+        seed: [3; 16],
+        signalling_source: "203.0.113.5".parse().unwrap(),
+        initial_timeout: Duration::from_secs(30),
+        timeout: Duration::from_secs(15),
+        tap: false,
+    };
+    let mut session = Session::new(config, now);
+    session.start(now);
+    session
+}
+
+fn packet(sequence: u16, ssrc: u32, payload_type: u8, payload: &[u8]) -> Vec<u8> {
+    let packet = Packet { marker: false, payload_type, sequence, timestamp: u32::from(sequence) * 160, ssrc, payload };
+    let mut bytes = packet.header().to_vec();
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// Sends one packet and returns how many came back and where to.
+fn send(session: &mut Session, from: &str, sequence: u16, now: Instant) -> Vec<SocketAddr> {
+    let mut out = Outbox::default();
+    session.handle_rtp(&packet(sequence, 9, 0, &[7; 160]), from.parse().unwrap(), now, &mut out);
+    out.iter().map(|(to, _)| to).collect()
+}
+
+#[test]
+fn echo_returns_payloads_bit_for_bit_and_keeps_gaps() {
+    let now = Instant::now();
+    let mut session = session(Agent::Echo, now);
+    let mut last = None;
+    for (sequence, payload_type) in [(65_534, 0), (65_535, 0), (0, 101), (3, 0)] {
+        let payload: Vec<u8> = (0..160).map(|n| (n as u8) ^ (sequence as u8)).collect();
+        let mut out = Outbox::default();
+        session.handle_rtp(&packet(sequence, 9, payload_type, &payload), PEER.parse().unwrap(), now, &mut out);
+        let (_, bytes) = out.iter().next().unwrap();
+        let back = Packet::parse(bytes).unwrap();
+        assert_eq!((back.payload, back.payload_type, back.ssrc), (&payload[..], payload_type, 0x0303_0303));
+        if let Some((before, seq)) = last {
+            assert_eq!(back.sequence.wrapping_sub(before), sequence.wrapping_sub(seq));
+        }
+        last = Some((back.sequence, sequence));
+    }
+    assert_eq!(session.statistics().lost, 2);
+}
+
+#[test]
+fn a_stranger_gets_nothing_and_is_not_heard() {
+    let now = Instant::now();
+    let mut session = session(Agent::Echo, now);
+    for sequence in 0..100 {
+        assert!(send(&mut session, "192.0.2.66:4000", sequence, now).is_empty());
+    }
+    assert_eq!(send(&mut session, PEER, 1, now).len(), 1);
+    for sequence in 0..100 {
+        assert!(send(&mut session, "192.0.2.66:4000", sequence, now).is_empty());
+        assert!(send(&mut session, "203.0.113.5:4000", sequence, now).is_empty());
+    }
+    assert_eq!(session.statistics().dropped_source, 300);
+}
+
+#[test]
+fn another_port_takes_over_after_four_packets_in_order_and_only_early() {
+    let start = Instant::now();
+    let other = "198.51.100.10:5555";
+    let mut learned = session(Agent::Echo, start);
+    assert_eq!((0..4).map(|n| send(&mut learned, other, n, start).len()).collect::<Vec<_>>(), [0, 0, 0, 1]);
+    assert_eq!(send(&mut learned, other, 4, start), [other.parse().unwrap()]);
+    assert!(send(&mut learned, PEER, 5, start).is_empty());
+    let mut gaps = session(Agent::Echo, start);
+    assert!((0..20).all(|n| send(&mut gaps, other, n * 2, start).is_empty()));
+    let mut late = session(Agent::Echo, start);
+    assert!((0..20).all(|n| send(&mut late, other, n, start + PORT_CHANGE).is_empty()));
+}
+
+#[test]
+fn the_signalling_source_is_believed_until_something_is_locked_and_a_new_offer_unlocks() {
+    let now = Instant::now();
+    let mut session = session(Agent::Echo, now);
+    let behind_nat = "203.0.113.5:9999";
+    assert!((0..4).any(|n| !send(&mut session, behind_nat, n, now).is_empty()));
+    let moved = Negotiated { remote: "198.51.100.10:6000".parse().unwrap(), ..negotiated() };
+    session.update(moved, now);
+    assert!(send(&mut session, behind_nat, 9, now).is_empty());
+    assert_eq!(send(&mut session, "198.51.100.10:6000", 1, now).len(), 1);
+}
+
+#[test]
+fn play_is_paced_without_drift_and_finishes_once() {
+    let start = Instant::now();
+    let mut session = session(Agent::Play(Player::tones(&[(440.0, 60_000)], false)), start);
+    // Nothing is received here, and need not be.
+    session.update(Negotiated { direction: Direction::SendOnly, ..negotiated() }, start);
+    let (mut out, mut sent, mut now) = (Outbox::default(), 0, start);
+    let finished = loop {
+        // A clock that wakes up to 7 ms late.
+        now = session.poll_timeout().unwrap().max(now) + Duration::from_millis(u64::from(sent as u32 * 3 % 8));
+        session.handle_timeout(now, &mut out);
+        sent += out.iter().count();
+        out.clear();
+        if let Some(event) = session.poll_event() {
+            break event;
+        }
+    };
+    assert_eq!((sent, finished), (3_000, MediaEvent::PlayFinished));
+    assert!((now.duration_since(start).as_secs_f64() - 60.0).abs() < 0.02);
+}
+
+#[test]
+fn a_held_up_clock_skips_ahead_instead_of_bursting() {
+    let start = Instant::now();
+    let mut session = session(Agent::Play(Player::tones(&[(440.0, 60_000)], true)), start);
+    let mut out = Outbox::default();
+    session.handle_timeout(start, &mut out);
+    out.clear();
+    session.handle_timeout(start + Duration::from_secs(2), &mut out);
+    assert_eq!(out.iter().count(), MAX_CATCH_UP as usize);
+    assert!(session.poll_timeout().unwrap() > start + Duration::from_secs(2));
+    assert_eq!(session.statistics().skipped_frames, 95);
+}
+
+#[test]
+fn silence_ends_the_call_but_not_on_hold() {
+    let start = Instant::now();
+    let mut out = Outbox::default();
+    let mut never = session(Agent::Echo, start);
+    assert_eq!(never.poll_timeout(), Some(start + Duration::from_secs(30)));
+    never.handle_timeout(start + Duration::from_secs(30), &mut out);
+    assert_eq!(never.poll_event(), Some(MediaEvent::Timeout { ever_received: false }));
+    assert_eq!(never.poll_timeout(), None);
+    let mut heard = session(Agent::Echo, start);
+    send(&mut heard, PEER, 1, start);
+    assert_eq!(heard.poll_timeout(), Some(start + Duration::from_secs(15)));
+    heard.update(Negotiated { direction: Direction::RecvOnly, ..negotiated() }, start);
+    assert_eq!(heard.poll_timeout(), None);
+    assert!(send(&mut heard, PEER, 2, start).is_empty());
+    heard.update(negotiated(), start + Duration::from_secs(60));
+    assert_eq!(heard.poll_timeout(), Some(start + Duration::from_secs(75)));
+}
+
+#[test]
+fn digits_and_unknown_payload_types() {
+    let now = Instant::now();
+    let mut session = session(Agent::Silent, now);
+    let mut out = Outbox::default();
+    session.handle_rtp(&packet(1, 9, 101, &[5, 0x8a, 3, 32]), PEER.parse().unwrap(), now, &mut out);
+    assert_eq!(session.poll_event(), Some(MediaEvent::FirstPacket));
+    assert_eq!(session.poll_event(), Some(MediaEvent::Digit { digit: '5', duration_ms: 100 }));
+    session.handle_rtp(&packet(2, 9, 96, &[1; 160]), PEER.parse().unwrap(), now, &mut out);
+    session.handle_rtp(b"junk", PEER.parse().unwrap(), now, &mut out);
+    let statistics = session.statistics();
+    assert_eq!((statistics.dropped_payload_type, statistics.dropped_malformed), (1, 1));
+}
