@@ -1,19 +1,48 @@
 //! The data plane: SIP listeners, RTP ports, admission and one task per call, driven by the [`Directory`] snapshot.
 //! It knows no database and no HTTP; `cluster` brings commands, [`Record`]s leave by a queue.
 
+mod admission;
+mod advertise;
+mod agent_link;
+mod call;
+mod calls;
+mod commands;
+mod counters;
 mod directory;
+mod edge;
+mod inbound;
+mod listener;
+mod media_shard;
+mod outbound;
 mod record;
+mod rtp_ports;
 mod settings;
+mod sip_status;
+mod transport;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use cluster::{CallInbox, Cluster};
 use model::directory::DirectoryChange;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 pub use directory::{Directory, DirectoryHandle};
 pub use record::Record;
 pub use settings::{Advertise, MediaSettings, RateLimit, Settings, UnknownSources};
+
+use crate::calls::CallInput;
+use crate::counters::Counters;
+use crate::edge::Edge;
+use crate::transport::{Transports, tcp, udp};
+
+/// How often the end of the last call is looked for while draining.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// How long BYEs may take when everything ends.
+const LAST_BYES: Duration = Duration::from_secs(2);
 
 /// Why a gateway did not start: one line for a person.
 #[derive(Debug, thiserror::Error)]
@@ -32,10 +61,14 @@ pub struct StartError {
 pub struct GatewayStatus {
     /// Calls that have not ended.
     pub active_calls: u32,
-    /// RTP ports free and in all.
+    /// RTP ports that no call holds.
     pub rtp_ports_free: u32,
     /// RTP ports in all.
     pub rtp_ports_total: u32,
+    /// Open TCP connections.
+    pub connections: u32,
+    /// Records lost because the queue to the node was full.
+    pub records_lost: u64,
     /// Counters: name, labels, value. Label sets are closed.
     pub counters: Vec<(&'static str, Vec<(&'static str, &'static str)>, u64)>,
     /// Whether new calls are refused because the node is leaving.
@@ -44,7 +77,7 @@ pub struct GatewayStatus {
 
 /// A running gateway.
 pub struct Gateway {
-    directory: DirectoryHandle,
+    edge: Arc<Edge>,
 }
 
 impl Gateway {
@@ -56,37 +89,131 @@ impl Gateway {
         inbox: CallInbox,
         records: mpsc::Sender<Record>,
     ) -> Result<Self, StartError> {
-        let _ = (settings, cluster, inbox, record::Records::new(records));
-        Ok(Self { directory: DirectoryHandle::new(directory) })
+        let counters = Arc::new(Counters::new());
+        let mut udp_listeners = Vec::new();
+        for &address in &settings.udp {
+            udp_listeners.push(udp::Listener::bind(address).map_err(|e| cannot_bind("sip.udp", address, &e))?);
+        }
+        let mut tcp_listeners = Vec::new();
+        for &address in &settings.tcp {
+            // With one address for both, port 0 means the same port for both: a phone may try either.
+            let wanted = match udp_listeners.first() {
+                Some(udp) if address.port() == 0 && settings.udp.first() == Some(&address) => udp.local(),
+                _ => address,
+            };
+            let bound = tcp::bind(wanted).or_else(|_| tcp::bind(address));
+            tcp_listeners.push(bound.map_err(|e| cannot_bind("sip.tcp", address, &e))?);
+        }
+        let tcp_local = tcp_listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+        let shards = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let shards = media_shard::MediaShards::start(shards, &counters).map_err(|error| StartError {
+            key: "media.ports",
+            value: format!("{}-{}", settings.media.ports.start(), settings.media.ports.end()),
+            problem: format!("the media threads do not start: {error}"),
+        })?;
+        let stop = CancellationToken::new();
+        let edge = Arc::new(Edge {
+            directory: DirectoryHandle::new(directory),
+            cluster,
+            records: record::Records::new(records),
+            transports: Transports { udp: udp_listeners, tcp: tcp::Connections::new(), tcp_local, counters: Arc::clone(&counters) },
+            counters,
+            calls: calls::Calls::new(),
+            rtp_ports: rtp_ports::RtpPorts::new(settings.media.address, settings.media.ports.clone()),
+            shards,
+            audio_files: agent_link::AudioFiles::default(),
+            refusals: admission::Refusals::new(settings.refusals, Instant::now()),
+            call_limit: admission::CallLimit::new(settings.max_calls),
+            routes: advertise::Routes::new(),
+            key: edge::random(),
+            draining: AtomicBool::new(false),
+            stop: stop.clone(),
+            settings,
+        });
+        for index in 0..edge.transports.udp.len() {
+            tokio::spawn(udp::serve(Arc::clone(&edge), index, stop.clone()));
+        }
+        for listener in tcp_listeners {
+            tokio::spawn(tcp::serve(Arc::clone(&edge), listener, stop.clone()));
+        }
+        tokio::spawn(commands::serve(Arc::clone(&edge), inbox));
+        edge.cluster.set_sip_presence(edge.presence());
+        Ok(Self { edge })
     }
 
     /// Where configuration changes go.
     #[must_use]
     pub fn directory(&self) -> DirectoryHandle {
-        self.directory.clone()
+        self.edge.directory.clone()
     }
 
     /// Addresses of the UDP listeners, with the ports they got.
     #[must_use]
     pub fn local_udp(&self) -> Vec<SocketAddr> {
-        Vec::new()
+        self.edge.transports.udp.iter().map(udp::Listener::local).collect()
     }
 
     /// Addresses of the TCP listeners, with the ports they got.
     #[must_use]
     pub fn local_tcp(&self) -> Vec<SocketAddr> {
-        Vec::new()
+        self.edge.transports.tcp_local.clone()
     }
 
     /// How it is doing now.
     #[must_use]
     pub fn status(&self) -> GatewayStatus {
-        GatewayStatus { active_calls: 0, rtp_ports_free: 0, rtp_ports_total: 0, counters: Vec::new(), draining: false }
+        let edge = &self.edge;
+        GatewayStatus {
+            active_calls: edge.call_limit.live(),
+            rtp_ports_free: edge.rtp_ports.free(),
+            rtp_ports_total: edge.rtp_ports.total(),
+            connections: u32::try_from(edge.transports.tcp.len()).unwrap_or(u32::MAX),
+            records_lost: edge.records.lost(),
+            counters: edge.counters.read(),
+            draining: edge.is_draining(),
+        }
     }
 
-    /// Takes no new calls, and returns when none is live or the drain timeout has passed.
-    pub async fn drain(&self) {}
+    /// Forgets the detected local addresses: the machine's may have changed.
+    pub fn reload(&self) {
+        self.edge.routes.forget();
+        self.edge.cluster.set_sip_presence(self.edge.presence());
+    }
+
+    /// Takes no new calls, and returns when none is live or `node.drain_timeout` has passed.
+    pub async fn drain(&self) {
+        self.edge.draining.store(true, Ordering::Relaxed);
+        let _ = tokio::time::timeout(self.edge.settings.drain_timeout, self.idle()).await;
+    }
 
     /// Ends every live call with BYE and closes.
-    pub async fn stop(self) {}
+    pub async fn stop(self) {
+        self.edge.draining.store(true, Ordering::Relaxed);
+        self.edge.cluster.set_sip_presence(None);
+        for call in self.edge.calls.all() {
+            // A call whose queue is full is told when it has caught up; the limit below bounds the wait.
+            let _ = tokio::time::timeout(LAST_BYES, call.send(CallInput::Drain)).await;
+        }
+        let _ = tokio::time::timeout(LAST_BYES, self.idle()).await;
+        self.edge.stop.cancel();
+        self.edge.shards.stop();
+    }
+
+    async fn idle(&self) {
+        while self.edge.call_limit.live() > 0 {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    }
+}
+
+fn cannot_bind(key: &'static str, address: SocketAddr, error: &std::io::Error) -> StartError {
+    let problem = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "the port is in use; stop what holds it, or choose another port (0 picks a free one)".to_owned()
+        }
+        std::io::ErrorKind::AddrNotAvailable => "the address is not one of this machine's".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE".to_owned(),
+        _ => format!("the address cannot be bound: {error}"),
+    };
+    StartError { key, value: address.to_string(), problem }
 }

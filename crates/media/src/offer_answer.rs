@@ -302,12 +302,11 @@ fn choose_codec(description: &Description<'_>, media: &Media<'_>, codecs: &[Code
             Some((name, rate)) => codecs.iter().copied().find(|c| c.name().eq_ignore_ascii_case(name) && c.clock_rate() == rate),
             None => codecs.iter().copied().find(|c| c.static_payload_type() == payload_type),
         };
-        if let Some((name, 8_000)) = mapped {
-            if name.eq_ignore_ascii_case("telephone-event") {
+        if let Some((name, 8_000)) = mapped
+            && name.eq_ignore_ascii_case("telephone-event") {
                 event.get_or_insert(payload_type);
                 continue;
             }
-        }
         if let Some(codec) = codec {
             chosen.get_or_insert((codec, payload_type));
         } else if offered.len() < MAX_NAMES {

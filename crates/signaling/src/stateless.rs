@@ -21,11 +21,10 @@ pub fn response_hop(request: &Request, from: Hop) -> Hop {
         return from;
     }
     let mut to = from;
-    if let Some(via) = request.top_via() {
-        if !via.wants_rport() {
+    if let Some(via) = request.top_via()
+        && !via.wants_rport() {
             to.remote.set_port(via.port.unwrap_or(from.transport.default_port()));
         }
-    }
     to
 }
 

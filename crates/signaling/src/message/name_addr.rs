@@ -94,7 +94,7 @@ pub(crate) fn params_are_well_formed(params: &str) -> bool {
         let (name, value) = (name.trim(), value.trim());
         let quoted = value.len() >= 2 && value.starts_with('"') && value.ends_with('"');
         let plain = !value.contains('"') && !value.bytes().any(|b| b <= b' ');
-        !name.is_empty() && name.bytes().all(|b| is_token(b)) && (quoted || plain)
+        !name.is_empty() && name.bytes().all(is_token) && (quoted || plain)
     })
 }
 

@@ -1,0 +1,56 @@
+//! The `play` runtime: tones, or a WAV file of the node's audio directory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ahash::AHashMap;
+use media::session::Player;
+use model::Play;
+use parking_lot::Mutex;
+
+use super::NotReady;
+
+/// Files kept decoded; forgotten all at once when there are more.
+const MAX_FILES: usize = 64;
+
+/// The player of a `play` runtime that needs no file.
+pub(super) fn tones(play: &Play) -> Option<Player> {
+    let tones: Vec<(f32, u32)> = play.tones.as_ref()?.iter().map(|tone| (tone.hz, tone.ms)).collect();
+    Some(Player::tones(&tones, play.repeat))
+}
+
+/// Decoded audio files, shared by the calls that play them.
+#[derive(Default)]
+pub(crate) struct AudioFiles(Mutex<AHashMap<PathBuf, (SystemTime, Arc<[i16]>)>>);
+
+impl AudioFiles {
+    pub(super) async fn open(&self, play: &Play, audio_dir: &Path) -> Result<Player, NotReady> {
+        let Some(file) = &play.file else {
+            return Err(NotReady("the agent's play runtime names neither a file nor tones".to_owned()));
+        };
+        let path = audio_dir.join(file);
+        let changed = tokio::fs::metadata(&path).await.and_then(|m| m.modified());
+        let changed = changed.map_err(|e| NotReady(format!("the audio file {file:?} of the agent cannot be read: {e}")))?;
+        let known = self.0.lock().get(&path).filter(|(at, _)| *at == changed).map(|(_, samples)| Arc::clone(samples));
+        let samples = match known {
+            Some(samples) => samples,
+            None => {
+                let source = path.clone();
+                let read = tokio::task::spawn_blocking(move || media::wav::read(&source)).await;
+                let samples: Arc<[i16]> = match read {
+                    Ok(Ok(samples)) => samples.into(),
+                    Ok(Err(e)) => return Err(NotReady(format!("the audio file {file:?} of the agent cannot be played: {e}"))),
+                    Err(_) => return Err(NotReady(format!("the audio file {file:?} of the agent broke its decoder"))),
+                };
+                let mut files = self.0.lock();
+                if files.len() >= MAX_FILES {
+                    files.clear();
+                }
+                files.insert(path, (changed, Arc::clone(&samples)));
+                samples
+            }
+        };
+        Ok(Player::samples(samples, play.repeat))
+    }
+}

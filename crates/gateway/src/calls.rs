@@ -1,0 +1,128 @@
+//! The live calls: which task owns a SIP message, and which one a conversation.
+
+use ahash::{AHashMap, RandomState};
+use cluster::CallError;
+use media::session::MediaEvent;
+use model::{Conversation, ConversationId};
+use parking_lot::Mutex;
+use signaling::{Hop, Message, Request};
+use tokio::sync::{mpsc, oneshot};
+
+/// Messages that may wait for one call; a storm beyond it is dropped and counted, and hurts no other call.
+pub(crate) const MAILBOX: usize = 32;
+/// Tables, so that calls on different cores rarely wait for each other.
+const SHARDS: usize = 64;
+
+/// What a call's task is told.
+pub(crate) enum CallInput {
+    /// A SIP message of the call.
+    Sip(Box<(Message, Hop)>),
+    /// Something could not be sent there.
+    TransportFailed(Hop),
+    /// Something happened on its RTP stream.
+    Media(MediaEvent),
+    /// The API wants it ended.
+    End(oneshot::Sender<Result<Conversation, CallError>>),
+    /// The node is leaving.
+    Drain,
+}
+
+/// A call's address.
+pub(crate) type Mailbox = mpsc::Sender<CallInput>;
+
+/// The key of a dialog side. A hash under keys nobody outside knows: 128 bits collide by accident never and on
+/// purpose never.
+pub(crate) type Key = u128;
+
+pub(crate) struct Calls {
+    hashers: (RandomState, RandomState),
+    by_dialog: Vec<Mutex<AHashMap<Key, Mailbox>>>,
+    by_conversation: Vec<Mutex<AHashMap<ConversationId, Mailbox>>>,
+}
+
+impl Calls {
+    pub(crate) fn new() -> Self {
+        Self {
+            hashers: (RandomState::new(), RandomState::new()),
+            by_dialog: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            by_conversation: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    fn key(&self, side: u8, call_id: &str, tag: &str) -> Key {
+        let value = (side, call_id, tag);
+        u128::from(self.hashers.0.hash_one(value)) << 64 | u128::from(self.hashers.1.hash_one(value))
+    }
+
+    /// The key of a message that carries our own tag: a response to us, a request inside a dialog.
+    pub(crate) fn local_key(&self, call_id: &str, local_tag: &str) -> Key {
+        self.key(0, call_id, local_tag)
+    }
+
+    /// The key of what carries only the caller's tag: an INVITE, its retransmissions and its CANCEL.
+    pub(crate) fn remote_key(&self, call_id: &str, remote_tag: &str) -> Key {
+        self.key(1, call_id, remote_tag)
+    }
+
+    /// The call a message belongs to.
+    pub(crate) fn find(&self, message: &Message) -> Option<Mailbox> {
+        let key = match message {
+            Message::Response(response) => self.local_key(response.call_id(), response.from_tag()?),
+            Message::Request(request) => match request.to_tag() {
+                Some(tag) => self.local_key(request.call_id(), tag),
+                None => self.initial_key(request)?,
+            },
+        };
+        self.dialogs(key).lock().get(&key).cloned()
+    }
+
+    /// The key of an INVITE that begins a call; `None` without a From tag.
+    pub(crate) fn initial_key(&self, invite: &Request) -> Option<Key> {
+        Some(self.remote_key(invite.call_id(), invite.from_tag()?))
+    }
+
+    fn dialogs(&self, key: Key) -> &Mutex<AHashMap<Key, Mailbox>> {
+        &self.by_dialog[(key % SHARDS as u128) as usize]
+    }
+
+    fn conversations(&self, id: ConversationId) -> &Mutex<AHashMap<ConversationId, Mailbox>> {
+        &self.by_conversation[(id.0.as_u128() % SHARDS as u128) as usize]
+    }
+
+    pub(crate) fn add_dialog(&self, key: Key, mailbox: Mailbox) {
+        self.dialogs(key).lock().insert(key, mailbox);
+    }
+
+    pub(crate) fn remove_dialog(&self, key: Key) {
+        let mut table = self.dialogs(key).lock();
+        table.remove(&key);
+        shrink(&mut table);
+    }
+
+    pub(crate) fn add_conversation(&self, id: ConversationId, mailbox: Mailbox) {
+        self.conversations(id).lock().insert(id, mailbox);
+    }
+
+    pub(crate) fn remove_conversation(&self, id: ConversationId) {
+        let mut table = self.conversations(id).lock();
+        table.remove(&id);
+        shrink(&mut table);
+    }
+
+    pub(crate) fn conversation(&self, id: ConversationId) -> Option<Mailbox> {
+        self.conversations(id).lock().get(&id).cloned()
+    }
+
+    /// Every live call.
+    pub(crate) fn all(&self) -> Vec<Mailbox> {
+        self.by_conversation.iter().flat_map(|table| table.lock().values().cloned().collect::<Vec<_>>()).collect()
+    }
+}
+
+/// Gives memory back after a peak.
+fn shrink<K: Eq + std::hash::Hash, V>(table: &mut AHashMap<K, V>) {
+    if table.capacity() > 256 && table.len() * 8 < table.capacity() {
+        let wanted = table.len() * 2;
+        table.shrink_to(wanted);
+    }
+}

@@ -1,0 +1,50 @@
+//! What the control plane asks of calls.
+
+use std::sync::Arc;
+
+use cluster::{CallCommand, CallError, CallInbox, Originate};
+use tokio::sync::mpsc;
+
+use crate::call;
+use crate::calls::{CallInput, MAILBOX};
+use crate::counters::Counter;
+use crate::edge::Edge;
+
+/// Serves commands until the gateway stops.
+pub(crate) async fn serve(edge: Arc<Edge>, mut inbox: CallInbox) {
+    loop {
+        let command = tokio::select! {
+            () = edge.stop.cancelled() => return,
+            command = inbox.recv() => command,
+        };
+        match command {
+            Some(CallCommand::Originate(originate, reply)) => {
+                let _ = reply.send(start(&edge, originate));
+            }
+            Some(CallCommand::End(id, reply)) => {
+                let Some(mailbox) = edge.calls.conversation(id) else {
+                    let _ = reply.send(Err(CallError::NotLive));
+                    continue;
+                };
+                if let Err(unsent) = mailbox.try_send(CallInput::End(reply)) {
+                    if let CallInput::End(reply) = unsent.into_inner() {
+                        let _ = reply.send(Err(CallError::Busy));
+                    }
+                }
+            }
+            None => return,
+        }
+    }
+}
+
+fn start(edge: &Arc<Edge>, originate: Box<Originate>) -> Result<(), CallError> {
+    if edge.is_draining() {
+        return Err(CallError::Busy);
+    }
+    let permit = edge.call_limit.take().ok_or(CallError::Busy)?;
+    edge.counters.count(Counter::CallsOutbound);
+    let (mailbox, inputs) = mpsc::channel(MAILBOX);
+    edge.calls.add_conversation(originate.conversation.id, mailbox.clone());
+    tokio::spawn(call::outbound(Arc::clone(edge), originate, permit, mailbox, inputs));
+    Ok(())
+}

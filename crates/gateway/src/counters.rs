@@ -1,0 +1,90 @@
+//! Counters with closed label sets: never a header's value, a number or an address.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal $({ $label:literal : $value:literal })?),+ $(,)?) => {
+        /// What is counted.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Counter { $($(#[$doc])* $variant),+ }
+
+        const NAMES: &[(&str, &[(&str, &str)])] = &[$(($name, &[$(($label, $value))?])),+];
+    };
+}
+
+counters! {
+    /// SIP messages read.
+    Received = "sip_messages_received_total",
+    /// Not a SIP message, and nobody to answer.
+    DroppedParse = "sip_rx_dropped_total" {"reason": "parse_error"},
+    /// A source that may not call, with `sip.unknown_sources = "drop"`.
+    DroppedUnknownSource = "sip_rx_dropped_total" {"reason": "src_not_allowed"},
+    /// A source that has been refused too often.
+    DroppedMuted = "sip_rx_dropped_total" {"reason": "refusals_exceeded"},
+    /// A call that does not keep up with its own messages.
+    DroppedCallQueue = "sip_rx_dropped_total" {"reason": "call_queue_full"},
+    /// A response or ACK to nothing of ours.
+    DroppedStray = "sip_rx_dropped_total" {"reason": "stray"},
+    /// A send that the socket or a connection's queue did not take.
+    DroppedSend = "sip_tx_dropped_total",
+    /// Requests refused as malformed.
+    RejectedMalformed = "sip_rejected_total" {"reason": "malformed"},
+    /// Requests refused for their method.
+    RejectedMethod = "sip_rejected_total" {"reason": "method"},
+    /// INVITEs to nobody.
+    RejectedNotFound = "sip_rejected_total" {"reason": "not_found"},
+    /// INVITEs from an address outside the trunk's list.
+    RejectedSource = "sip_rejected_total" {"reason": "src_not_allowed"},
+    /// INVITEs that no agent takes now.
+    RejectedUnavailable = "sip_rejected_total" {"reason": "unavailable"},
+    /// INVITEs whose media cannot be agreed on.
+    RejectedMedia = "sip_rejected_total" {"reason": "media"},
+    /// INVITEs over a limit of the node.
+    RejectedLimit = "sip_rejected_total" {"reason": "limit"},
+    /// INVITEs while draining.
+    RejectedDraining = "sip_rejected_total" {"reason": "draining"},
+    /// In-dialog requests without a dialog.
+    RejectedNoDialog = "sip_rejected_total" {"reason": "no_dialog"},
+    /// Calls begun from outside.
+    CallsInbound = "calls_total" {"direction": "inbound"},
+    /// Calls begun by us.
+    CallsOutbound = "calls_total" {"direction": "outbound"},
+    /// Connections taken.
+    Connections = "sip_connections_total",
+    /// Connections refused over a limit.
+    ConnectionsRefused = "sip_conn_closed_total" {"reason": "limit"},
+    /// Connections closed for silence.
+    ConnectionsIdle = "sip_conn_closed_total" {"reason": "idle"},
+    /// Connections closed for what they sent.
+    ConnectionsMalformed = "sip_conn_closed_total" {"reason": "malformed"},
+    /// Connections closed because the peer does not read.
+    ConnectionsStalled = "sip_conn_closed_total" {"reason": "write_stall"},
+    /// RTP packets read.
+    RtpReceived = "rtp_packets_total" {"direction": "received"},
+    /// RTP packets sent.
+    RtpSent = "rtp_packets_total" {"direction": "sent"},
+    /// Calls that found no RTP port.
+    NoRtpPort = "rtp_ports_exhausted_total",
+}
+
+/// All counters of a gateway.
+pub(crate) struct Counters([AtomicU64; NAMES.len()]);
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+
+    pub(crate) fn add(&self, counter: Counter, n: u64) {
+        // In range: NAMES and the enum come from one list.
+        self.0[counter as usize].fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    pub(crate) fn read(&self) -> Vec<(&'static str, Vec<(&'static str, &'static str)>, u64)> {
+        NAMES.iter().zip(&self.0).map(|((name, labels), value)| (*name, labels.to_vec(), value.load(Ordering::Relaxed))).collect()
+    }
+}

@@ -1,0 +1,125 @@
+//! What every part of a running gateway shares.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cluster::{Cluster, SipPresence};
+use signaling::{Hop, Identity, Transport};
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::{CallLimit, Refusals};
+use crate::advertise::{self, Routes};
+use crate::agent_link::AudioFiles;
+use crate::calls::Calls;
+use crate::counters::Counters;
+use crate::directory::DirectoryHandle;
+use crate::media_shard::MediaShards;
+use crate::record::Records;
+use crate::rtp_ports::RtpPorts;
+use crate::settings::Settings;
+use crate::transport::Transports;
+
+/// What we call ourselves (RFC 3261 20.41).
+pub(crate) const USER_AGENT: &str = concat!("Tandem/", env!("CARGO_PKG_VERSION"));
+
+pub(crate) struct Edge {
+    pub(crate) settings: Settings,
+    pub(crate) directory: DirectoryHandle,
+    pub(crate) cluster: Cluster,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) records: Records,
+    pub(crate) transports: Transports,
+    pub(crate) calls: Calls,
+    pub(crate) rtp_ports: Arc<RtpPorts>,
+    pub(crate) shards: MediaShards,
+    pub(crate) audio_files: AudioFiles,
+    pub(crate) refusals: Refusals,
+    pub(crate) call_limit: Arc<CallLimit>,
+    pub(crate) routes: Routes,
+    /// Keys the to-tags of stateless refusals.
+    pub(crate) key: [u8; 16],
+    pub(crate) draining: AtomicBool,
+    /// Cancelled when everything is to end.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Edge {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Our side of a new session over `hop`.
+    pub(crate) fn identity(&self, hop: Hop) -> Identity {
+        let (host, port) = self.reachable_at(hop);
+        let host = advertise::uri_host(&host);
+        let parameter = match hop.transport {
+            Transport::Udp => "",
+            Transport::Tcp => ";transport=tcp",
+            Transport::Tls => ";transport=tls",
+        };
+        Identity {
+            contact: format!("sip:{host}:{port}{parameter}"),
+            via: format!("{host}:{port}"),
+            user_agent: USER_AGENT,
+            seed: random(),
+        }
+    }
+
+    /// Host (an IPv6 literal without brackets) and port the other end of `hop` reaches us at.
+    pub(crate) fn reachable_at(&self, hop: Hop) -> (String, u16) {
+        let local = self.transports.local(hop);
+        let port = local.map_or(hop.transport.default_port(), |l| l.port());
+        match &self.settings.advertise {
+            Some(advertise) => (advertise.host.clone(), advertise.port.unwrap_or(port)),
+            None => {
+                let ip = match local.map(|l| l.ip().to_canonical()) {
+                    Some(ip) if !ip.is_unspecified() => ip,
+                    _ => self.routes.local_address(hop.remote.ip()),
+                };
+                (ip.to_string(), port)
+            }
+        }
+    }
+
+    /// The address our SDP names towards `peer`.
+    pub(crate) fn media_address(&self, peer: IpAddr) -> IpAddr {
+        let media = &self.settings.media;
+        let same_family = |ip: &IpAddr| ip.is_ipv4() == peer.to_canonical().is_ipv4();
+        media
+            .advertise
+            .or_else(|| media.address.filter(|ip| !ip.is_unspecified()).filter(same_family))
+            .or_else(|| self.settings.advertise.as_ref().and_then(|a| a.host.parse().ok()).filter(same_family))
+            .unwrap_or_else(|| self.routes.local_address(peer))
+    }
+
+    /// How agents' URIs are built; `None` without a listener.
+    pub(crate) fn presence(&self) -> Option<SipPresence> {
+        let udp = self.transports.udp.first().map(crate::transport::udp::Listener::local);
+        let tcp = self.transports.tcp_local.first().copied();
+        let listener: SocketAddr = udp.or(tcp)?;
+        let advertised = self.settings.advertise.as_ref();
+        let host = match (&self.settings.domain, advertised) {
+            (Some(domain), _) => domain.clone(),
+            (None, Some(advertise)) => advertise.host.clone(),
+            (None, None) if listener.ip().is_unspecified() => advertise::default_address().to_string(),
+            (None, None) => listener.ip().to_canonical().to_string(),
+        };
+        let port = advertised.and_then(|a| a.port).unwrap_or(listener.port());
+        Some(SipPresence {
+            host: advertise::uri_host(&host),
+            port: (port != 5060).then_some(port),
+            transport: udp.is_none().then_some("tcp"),
+            sips: false,
+        })
+    }
+}
+
+/// Unpredictable bytes for tags, branches and SSRCs.
+pub(crate) fn random() -> [u8; 16] {
+    let mut bytes = [0u8; 16];
+    // The system's generator fails only before the machine has booted; a process cannot run safely without it.
+    #[allow(clippy::expect_used)]
+    getrandom::fill(&mut bytes).expect("the system's random generator works");
+    bytes
+}

@@ -1,0 +1,278 @@
+//! Media shards: one thread a core owns the RTP sockets of many calls, serves every ready socket in one round and
+//! runs each leg's [`media::session::Session`]. A task wake-up per packet would cost more than the packet.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ahash::AHashMap;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use media::session::{Outbox, Session};
+use media::offer_answer::Negotiated;
+use parking_lot::Mutex;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use tokio::sync::mpsc;
+
+use crate::calls::CallInput;
+use crate::counters::{Counter, Counters};
+use crate::rtp_ports::RtpSocket;
+
+/// Sockets served in one round.
+const ROUND: usize = 256;
+/// Largest datagram read; RTP over Ethernet stays below 1,500 bytes.
+const MAX_DATAGRAM: usize = 2_048;
+/// Commands that may wait for a shard.
+const MAX_COMMANDS: usize = 65_536;
+/// Epoll token of the wake-up event; legs count from 1.
+const WAKE: u64 = 0;
+
+enum Command {
+    Open { leg: u64, socket: RtpSocket, session: Box<Session>, call: mpsc::Sender<CallInput> },
+    Start(u64),
+    Update(u64, Box<Negotiated>),
+    Close(u64),
+    Stop,
+}
+
+/// The shards of a gateway.
+pub(crate) struct MediaShards {
+    shards: Vec<Arc<Shard>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    next_shard: AtomicUsize,
+    next_leg: AtomicU64,
+}
+
+struct Shard {
+    commands: Sender<Command>,
+    wake: OwnedFd,
+}
+
+impl Shard {
+    fn send(&self, command: Command) {
+        // The queue is longer than a node's calls times the commands a call sends, so it is full only when the
+        // thread is gone; then nothing is left to tell it.
+        if self.commands.try_send(command).is_ok() {
+            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+/// One call's place on a shard; dropping it closes the socket.
+pub(crate) struct Leg {
+    shard: Arc<Shard>,
+    id: u64,
+}
+
+impl Leg {
+    /// The call is answered: playout begins.
+    pub(crate) fn start(&self) {
+        self.shard.send(Command::Start(self.id));
+    }
+
+    /// A new offer and answer.
+    pub(crate) fn update(&self, negotiated: Negotiated) {
+        self.shard.send(Command::Update(self.id, Box::new(negotiated)));
+    }
+}
+
+impl Drop for Leg {
+    fn drop(&mut self) {
+        self.shard.send(Command::Close(self.id));
+    }
+}
+
+impl MediaShards {
+    pub(crate) fn start(count: usize, counters: &Arc<Counters>) -> io::Result<Self> {
+        let mut shards = Vec::new();
+        let mut threads = Vec::new();
+        for index in 0..count.max(1) {
+            let (sender, receiver) = bounded(MAX_COMMANDS);
+            let shard = Arc::new(Shard { commands: sender, wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)? });
+            let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+            epoll::add(&poll, &shard.wake, EventData::new_u64(WAKE), EventFlags::IN)?;
+            let worker = Worker {
+                shard: Arc::clone(&shard),
+                commands: receiver,
+                poll,
+                legs: AHashMap::new(),
+                timers: BinaryHeap::new(),
+                outbox: Outbox::default(),
+                counters: Arc::clone(counters),
+            };
+            threads.push(std::thread::Builder::new().name(format!("media-{index}")).spawn(move || worker.run())?);
+            shards.push(shard);
+        }
+        Ok(Self { shards, threads: Mutex::new(threads), next_shard: AtomicUsize::new(0), next_leg: AtomicU64::new(WAKE + 1) })
+    }
+
+    /// Gives a leg to a shard. Its events arrive as [`CallInput::Media`].
+    pub(crate) fn open(&self, socket: RtpSocket, session: Session, call: mpsc::Sender<CallInput>) -> Leg {
+        let id = self.next_leg.fetch_add(1, Ordering::Relaxed);
+        let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+        let shard = Arc::clone(&self.shards[index]);
+        shard.send(Command::Open { leg: id, socket, session: Box::new(session), call });
+        Leg { shard, id }
+    }
+
+    /// Ends the threads and waits for them.
+    pub(crate) fn stop(&self) {
+        for shard in &self.shards {
+            shard.send(Command::Stop);
+        }
+        for thread in self.threads.lock().drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct LegState {
+    socket: RtpSocket,
+    session: Box<Session>,
+    call: mpsc::Sender<CallInput>,
+    /// The earliest entry of the timer heap for this leg.
+    armed: Option<Instant>,
+}
+
+struct Worker {
+    shard: Arc<Shard>,
+    commands: Receiver<Command>,
+    poll: OwnedFd,
+    legs: AHashMap<u64, LegState>,
+    /// Entries are left behind when a deadline moves; the leg's own deadline decides when one fires.
+    timers: BinaryHeap<Reverse<(Instant, u64)>>,
+    outbox: Outbox,
+    counters: Arc<Counters>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut events = Vec::with_capacity(ROUND);
+        let mut packet = [0u8; MAX_DATAGRAM];
+        loop {
+            events.clear();
+            let timeout = self.timers.peek().map(|Reverse((at, _))| timespec(at.saturating_duration_since(Instant::now())));
+            match epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    tracing::error!(%error, "media shard cannot wait for its sockets and ends");
+                    return;
+                }
+            }
+            let now = Instant::now();
+            for event in &events {
+                match event.data.u64() {
+                    WAKE => {
+                        let mut count = [0u8; 8];
+                        let _ = rustix::io::read(&self.shard.wake, &mut count);
+                    }
+                    leg => self.receive(leg, &mut packet, now),
+                }
+            }
+            while let Ok(command) = self.commands.try_recv() {
+                if matches!(command, Command::Stop) {
+                    return;
+                }
+                self.command(command, now);
+            }
+            self.fire(now);
+        }
+    }
+
+    fn receive(&mut self, id: u64, packet: &mut [u8], now: Instant) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        // One datagram a round: at 50 packets a second a second one is rarely there, and a flood on one port must not
+        // starve the others. Epoll is level-triggered, so what is left shows again in the next round.
+        match leg.socket.socket().recv_from(packet) {
+            Ok((length, from)) => {
+                self.counters.count(Counter::RtpReceived);
+                // In range: recv_from returns at most the buffer's length.
+                leg.session.handle_rtp(&packet[..length], from, now, &mut self.outbox);
+            }
+            // Nothing there, or an ICMP error of an earlier send, which concerns no packet.
+            Err(_) => return,
+        }
+        self.after(id);
+    }
+
+    fn command(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Open { leg, socket, session, call } => {
+                if let Err(error) = epoll::add(&self.poll, socket.socket(), EventData::new_u64(leg), EventFlags::IN) {
+                    tracing::error!(%error, "an RTP socket cannot be watched; its call hears nothing");
+                    return;
+                }
+                self.legs.insert(leg, LegState { socket, session, call, armed: None });
+                self.after(leg);
+            }
+            Command::Start(leg) => {
+                if let Some(state) = self.legs.get_mut(&leg) {
+                    state.session.start(now);
+                    self.after(leg);
+                }
+            }
+            Command::Update(leg, negotiated) => {
+                if let Some(state) = self.legs.get_mut(&leg) {
+                    state.session.update(*negotiated, now);
+                    self.after(leg);
+                }
+            }
+            Command::Close(leg) => {
+                // Closing the descriptor takes it out of the epoll set.
+                self.legs.remove(&leg);
+            }
+            Command::Stop => {}
+        }
+    }
+
+    fn fire(&mut self, now: Instant) {
+        while let Some(&Reverse((at, id))) = self.timers.peek() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            let Some(leg) = self.legs.get_mut(&id) else { continue };
+            if leg.armed == Some(at) {
+                leg.armed = None;
+            }
+            if leg.session.poll_timeout().is_some_and(|due| due <= now) {
+                leg.session.handle_timeout(now, &mut self.outbox);
+            }
+            self.after(id);
+        }
+    }
+
+    /// Sends what the leg wants to send, tells its call what happened, and arms its next deadline.
+    fn after(&mut self, id: u64) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let mut sent = 0;
+        for (to, bytes) in self.outbox.iter() {
+            // A full socket buffer or an unreachable peer loses the packet, as the network would.
+            sent += u64::from(leg.socket.socket().send_to(bytes, to).is_ok());
+        }
+        self.outbox.clear();
+        if sent > 0 {
+            self.counters.add(Counter::RtpSent, sent);
+        }
+        while let Some(event) = leg.session.poll_event() {
+            let _ = leg.call.try_send(CallInput::Media(event));
+        }
+        if let Some(due) = leg.session.poll_timeout() {
+            if leg.armed.is_none_or(|armed| due < armed) {
+                leg.armed = Some(due);
+                self.timers.push(Reverse((due, id)));
+            }
+        }
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    // Rounded up to the microsecond, so that a deadline is past when the wait ends.
+    let nanos = i64::from(duration.subsec_nanos().saturating_add(1_000).min(999_999_999));
+    Timespec { tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX), tv_nsec: nanos }
+}

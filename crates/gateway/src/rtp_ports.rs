@@ -1,0 +1,116 @@
+//! RTP ports: even ports of the configured range, least recently used first, so that a closed call's port rests
+//! before it is used again (late packets of the old call must not reach the new one).
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// How many ports held by somebody else are passed over before a call is refused.
+const MAX_PASSED_OVER: usize = 64;
+
+pub(crate) struct RtpPorts {
+    address: Option<IpAddr>,
+    free: Mutex<VecDeque<u16>>,
+    total: u32,
+}
+
+/// A bound RTP socket; its port goes back to the pool when it is dropped.
+pub(crate) struct RtpSocket {
+    socket: UdpSocket,
+    port: u16,
+    pool: Arc<RtpPorts>,
+}
+
+impl RtpPorts {
+    pub(crate) fn new(address: Option<IpAddr>, range: RangeInclusive<u16>) -> Arc<Self> {
+        let free: VecDeque<u16> = range.filter(|port| port % 2 == 0).collect();
+        let total = u32::try_from(free.len()).unwrap_or(u32::MAX);
+        Arc::new(Self { address, free: Mutex::new(free), total })
+    }
+
+    /// Binds the port that has rested longest, in the family of `near`. A port held by somebody else is passed over.
+    pub(crate) fn open(self: &Arc<Self>, near: IpAddr) -> Option<RtpSocket> {
+        let address = match (self.address, near.is_ipv4()) {
+            (Some(address), v4) if address.is_ipv4() == v4 => address,
+            (_, true) => Ipv4Addr::UNSPECIFIED.into(),
+            (_, false) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        for _ in 0..MAX_PASSED_OVER {
+            let port = self.free.lock().pop_front()?;
+            match UdpSocket::bind(SocketAddr::new(address, port)) {
+                Ok(socket) if socket.set_nonblocking(true).is_ok() => {
+                    return Some(RtpSocket { socket, port, pool: Arc::clone(self) });
+                }
+                _ => self.free.lock().push_back(port),
+            }
+        }
+        None
+    }
+
+    pub(crate) fn total(&self) -> u32 {
+        self.total
+    }
+
+    pub(crate) fn free(&self) -> u32 {
+        u32::try_from(self.free.lock().len()).unwrap_or(u32::MAX)
+    }
+}
+
+impl RtpSocket {
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+}
+
+impl Drop for RtpSocket {
+    fn drop(&mut self) {
+        self.pool.free.lock().push_back(self.port);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// A range of four even ports nobody holds: found by asking the system for one.
+    fn pool() -> Arc<RtpPorts> {
+        let probe = UdpSocket::bind((LOOPBACK, 0)).unwrap();
+        let first = probe.local_addr().unwrap().port().clamp(1_024, 65_000) & !1;
+        drop(probe);
+        RtpPorts::new(Some(LOOPBACK), first..=first + 7)
+    }
+
+    #[test]
+    fn the_port_that_rested_longest_comes_first() {
+        let pool = pool();
+        let first = pool.open(LOOPBACK).unwrap();
+        let port = first.port();
+        drop(first);
+        assert_ne!(pool.open(LOOPBACK).unwrap().port(), port);
+        assert_eq!(port % 2, 0);
+    }
+
+    #[test]
+    fn a_port_held_by_somebody_else_is_passed_over_and_an_empty_pool_says_so() {
+        let pool = pool();
+        let next = *pool.free.lock().front().unwrap();
+        let somebody = UdpSocket::bind((LOOPBACK, next));
+        let mut open = Vec::new();
+        while let Some(socket) = pool.open(LOOPBACK) {
+            assert!(somebody.is_err() || socket.port() != next);
+            open.push(socket);
+        }
+        assert!(open.len() <= 4);
+        drop(open);
+        assert_eq!(pool.free(), pool.total());
+    }
+}

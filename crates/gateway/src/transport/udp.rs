@@ -1,0 +1,101 @@
+//! SIP over UDP: one socket a listener, read in batches.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use signaling::{Hop, Transport};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
+use tokio_util::sync::CancellationToken;
+
+use super::Unsent;
+use crate::edge::Edge;
+use crate::listener;
+
+/// Largest UDP payload.
+const MAX_DATAGRAM: usize = 65_535;
+/// Datagrams read before other tasks get a turn.
+const BATCH: usize = 64;
+/// Socket buffers: a second of a busy carrier's messages while the process is held up.
+const SOCKET_BUFFER: usize = 4 << 20;
+/// Messages are copied out of the read buffer into blocks of this size, many to a block.
+const BLOCK: usize = 64 << 10;
+
+/// A bound UDP listener.
+pub(crate) struct Listener {
+    socket: UdpSocket,
+    local: SocketAddr,
+}
+
+impl Listener {
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!address.ip().is_unspecified())?;
+        }
+        socket.set_nonblocking(true)?;
+        // The system caps these; what it grants is enough to start with.
+        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+        socket.bind(&address.into())?;
+        let socket = UdpSocket::from_std(socket.into())?;
+        let local = socket.local_addr()?;
+        Ok(Self { socket, local })
+    }
+
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    pub(crate) fn send(&self, bytes: &[u8], to: SocketAddr) -> Result<(), Unsent> {
+        let to = match (self.local, to.ip()) {
+            (SocketAddr::V6(_), IpAddr::V4(v4)) => SocketAddr::new(v4.to_ipv6_mapped().into(), to.port()),
+            _ => to,
+        };
+        self.socket.try_send_to(bytes, to).map(|_| ()).map_err(|_| Unsent)
+    }
+}
+
+/// Reads a listener until the gateway stops.
+pub(crate) async fn serve(edge: Arc<Edge>, index: usize, stop: CancellationToken) {
+    let Some(listener) = edge.transports.udp.get(index) else { return };
+    let Ok(flow) = u64::try_from(index) else { return };
+    let mut datagram = vec![0u8; MAX_DATAGRAM];
+    let mut block = BytesMut::with_capacity(BLOCK);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            ready = listener.socket.readable() => if ready.is_err() { return },
+        }
+        for _ in 0..BATCH {
+            match listener.socket.try_recv_from(&mut datagram) {
+                Ok((length, from)) => {
+                    let Some(bytes) = datagram.get(..length).and_then(|d| copy(&mut block, d)) else { continue };
+                    let remote = SocketAddr::new(from.ip().to_canonical(), from.port());
+                    listener::handle_datagram(&edge, bytes, Hop { transport: Transport::Udp, remote, flow });
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // An ICMP error of an earlier send: the next read is unaffected.
+                Err(_) => {}
+            }
+        }
+        tokio::task::consume_budget().await;
+    }
+}
+
+/// Copies a datagram into the current block. Keep-alives (RFC 5626 3.5.1) and other things shorter than any
+/// message cost nothing.
+fn copy(block: &mut BytesMut, datagram: &[u8]) -> Option<Bytes> {
+    /// `X a:b SIP/2.0` and a line end is longer than this.
+    const SHORTEST: usize = 12;
+    if datagram.len() < SHORTEST {
+        return None;
+    }
+    if block.capacity() < datagram.len() {
+        *block = BytesMut::with_capacity(BLOCK.max(datagram.len()));
+    }
+    block.extend_from_slice(datagram);
+    Some(block.split().freeze())
+}
