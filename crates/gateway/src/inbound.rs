@@ -115,7 +115,7 @@ struct Deciding<'a> {
 
 impl Deciding<'_> {
     fn step(&mut self, rule: &'static str, result: RuleResult, detail: String) {
-        self.steps.push(Step { rule, result, detail });
+        self.steps.push(Step { rule: rule.into(), result, detail });
     }
 
     fn decide(&mut self, host: &str, dialled: &str, to_user: &str) -> Result<Route, Refused> {

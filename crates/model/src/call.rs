@@ -1,5 +1,6 @@
 //! Conversations: calls as the API shows them.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{AgentId, AgentVersionId, ConversationId, E164, OrganizationId, Timestamp, TrunkId};
@@ -7,7 +8,8 @@ use crate::{AgentId, AgentVersionId, ConversationId, E164, OrganizationId, Times
 macro_rules! text_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
         pub enum $name { $($(#[$vdoc])* $variant),+ }
 
         impl $name {
@@ -90,7 +92,7 @@ text_enum! {
 }
 
 /// One call.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Conversation {
     /// Identifier.
     pub id: ConversationId,

@@ -1,9 +1,14 @@
 //! Decision records: why a call was accepted or refused.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
 use crate::{ConversationId, DecisionId, Direction, OrganizationId, Timestamp, TrunkId};
 
 /// What one rule said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RuleResult {
     /// The rule allowed the call or chose for it.
     Pass,
@@ -26,10 +31,10 @@ impl RuleResult {
 }
 
 /// One rule tried.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// The rule, for example `allowed_addresses`.
-    pub rule: &'static str,
+    pub rule: Cow<'static, str>,
     /// What it said.
     pub result: RuleResult,
     /// With which values.
@@ -37,7 +42,7 @@ pub struct Step {
 }
 
 /// Why a call was refused or ended as it did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecisionRecord {
     /// Identifier.
     pub id: DecisionId,

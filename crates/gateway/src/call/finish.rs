@@ -50,7 +50,7 @@ impl Call {
             None => status.to_string(),
         };
         let mut steps = std::mem::take(&mut self.steps);
-        steps.push(Step { rule: "outcome", result: RuleResult::Fail, detail });
+        steps.push(Step { rule: "outcome".into(), result: RuleResult::Fail, detail });
         let advice = self.advice.take().unwrap_or_else(|| match (conversation.direction, ended.cause) {
             (Direction::Inbound, EndCause::NoAck) => "No ACK came for our 200: check Contact and NAT (sip.advertise).".to_owned(),
             (Direction::Inbound, _) => "See the rules tried.".to_owned(),
@@ -100,7 +100,7 @@ pub(super) fn not_begun(edge: &Arc<Edge>, conversation: &mut Conversation, failu
         to: conversation.user_id.clone(),
         from_number: conversation.agent_number.as_ref().map(ToString::to_string),
         to_number: Some(conversation.user_id.clone()),
-        steps: vec![Step { rule: failure.rule, result: RuleResult::Fail, detail: failure.detail.clone() }],
+        steps: vec![Step { rule: failure.rule.into(), result: RuleResult::Fail, detail: failure.detail.clone() }],
         status: 0,
         reason: failure.reason.to_owned(),
         advice: failure.advice.to_owned(),

@@ -1,0 +1,488 @@
+//! Agents, their versions, publishing and SIP deployment.
+
+use model::{Agent, AgentConfig, AgentId, AgentVersion, AgentVersionId, E164, OrganizationId, PhoneNumber, Timestamp};
+use serde_json::Value;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row as _, SqliteConnection};
+
+use crate::page::{Page, Times, contains, push_contains, push_page};
+use crate::phone_numbers::number;
+use crate::sqlite::log;
+use crate::{Seq, Store, StoreError};
+
+/// Pages read at most to fill one page of a list that is filtered by metadata.
+const MAX_SCAN: usize = 200;
+
+/// An agent to make.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct NewAgent {
+    pub name: String,
+    pub description: Option<String>,
+    pub active: bool,
+    pub is_demo: bool,
+    pub metadata: Value,
+}
+
+/// What to change; `None` keeps.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs)]
+pub struct AgentUpdate {
+    pub name: Option<String>,
+    pub description: Option<Option<String>>,
+    pub active: Option<bool>,
+    pub is_demo: Option<bool>,
+    pub metadata: Option<Value>,
+}
+
+/// Which agents to list.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs)]
+pub struct AgentFilter {
+    pub name: Option<String>,
+    pub active: Option<bool>,
+    pub is_demo: Option<bool>,
+    pub metadata: Option<Value>,
+    pub created_after: Option<Timestamp>,
+    pub created_before: Option<Timestamp>,
+    pub updated_after: Option<Timestamp>,
+    pub updated_before: Option<Timestamp>,
+}
+
+/// Which versions to list.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs)]
+pub struct VersionFilter {
+    pub version: Option<i64>,
+    pub published: Option<bool>,
+    pub created_after: Option<Timestamp>,
+    pub created_before: Option<Timestamp>,
+    pub updated_after: Option<Timestamp>,
+    pub updated_before: Option<Timestamp>,
+}
+
+/// A version by number, or the newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum VersionRef {
+    Number(i64),
+    Latest,
+}
+
+/// Which slots publish writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub enum PublishDirection {
+    #[default]
+    Inbound,
+    Outbound,
+    Both,
+}
+
+/// What publish writes besides the version itself.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs)]
+pub struct Publish {
+    pub phone_numbers: Vec<E164>,
+    pub unassign: Vec<E164>,
+    pub direction: PublishDirection,
+}
+
+/// What became of an agent's calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub struct AgentStatistics {
+    pub total: i64,
+    pub active: i64,
+    pub completed: i64,
+    /// Seconds.
+    pub total_duration: i64,
+    /// Creation of the newest.
+    pub last_conversation_at: Option<Timestamp>,
+}
+
+fn agent(row: &SqliteRow) -> Result<Agent, StoreError> {
+    let corrupt = || StoreError::Corrupt("agent");
+    let (id, organization, metadata): (String, String, String) =
+        (row.try_get("id")?, row.try_get("organization_id")?, row.try_get("metadata")?);
+    Ok(Agent {
+        id: id.parse().map_err(|_| corrupt())?,
+        organization_id: organization.parse().map_err(|_| corrupt())?,
+        name: row.try_get("name")?,
+        description: row.try_get("description")?,
+        active: row.try_get("active")?,
+        is_demo: row.try_get("is_demo")?,
+        metadata: serde_json::from_str(&metadata).map_err(|_| corrupt())?,
+        sip_deployed: row.try_get("sip_deployed")?,
+        created_at: Timestamp(row.try_get("created_at")?),
+        updated_at: Timestamp(row.try_get("updated_at")?),
+    })
+}
+
+pub(crate) fn version(row: &SqliteRow) -> Result<AgentVersion, StoreError> {
+    let corrupt = || StoreError::Corrupt("agent version");
+    let (id, agent, config): (String, String, String) = (row.try_get("id")?, row.try_get("agent_id")?, row.try_get("config")?);
+    let published_at: Option<i64> = row.try_get("published_at")?;
+    Ok(AgentVersion {
+        id: id.parse().map_err(|_| corrupt())?,
+        agent_id: agent.parse().map_err(|_| corrupt())?,
+        version: row.try_get("version")?,
+        published: row.try_get("published")?,
+        published_at: published_at.map(Timestamp),
+        config: serde_json::from_str(&config).map_err(|_| corrupt())?,
+        created_at: Timestamp(row.try_get("created_at")?),
+        updated_at: Timestamp(row.try_get("updated_at")?),
+    })
+}
+
+fn config_text(config: &AgentConfig) -> Result<String, StoreError> {
+    serde_json::to_string(config).map_err(|_| StoreError::Corrupt("agent config"))
+}
+
+const VERSIONS: &str = "SELECT v.* FROM agent_versions v JOIN agents a ON a.id = v.agent_id WHERE a.organization_id = ";
+
+impl Store {
+    /// An organization's agents, newest first.
+    pub async fn agents(&self, organization: OrganizationId, filter: AgentFilter, page: Page) -> Result<Vec<Agent>, StoreError> {
+        let mut found = Vec::new();
+        let mut page = page;
+        let wanted = page.limit as usize;
+        for _ in 0..MAX_SCAN {
+            let mut query = QueryBuilder::new("SELECT * FROM agents WHERE organization_id = ");
+            query.push_bind(organization.to_string());
+            push_contains(&mut query, "name", filter.name.as_deref());
+            if let Some(active) = filter.active {
+                query.push(" AND active = ").push_bind(active);
+            }
+            if let Some(is_demo) = filter.is_demo {
+                query.push(" AND is_demo = ").push_bind(is_demo);
+            }
+            let AgentFilter { created_after, created_before, updated_after, updated_before, .. } = filter;
+            Times { created_after, created_before, updated_after, updated_before }.push(&mut query);
+            push_page(&mut query, &page, "id");
+            let rows = query.build().fetch_all(&self.read).await?;
+            for row in &rows {
+                let agent = agent(row)?;
+                page.before = Some((agent.created_at, Some(agent.id.0)));
+                if filter.metadata.as_ref().is_none_or(|part| contains(&agent.metadata, part)) && found.len() < wanted {
+                    found.push(agent);
+                }
+            }
+            if rows.len() < wanted || found.len() >= wanted {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// One agent.
+    pub async fn agent(&self, organization: OrganizationId, id: AgentId) -> Result<Agent, StoreError> {
+        agent(&own_agent(&mut *self.read.acquire().await?, organization, id).await?)
+    }
+
+    /// Makes an agent.
+    pub async fn create_agent(&self, organization: OrganizationId, new: NewAgent) -> Result<(Agent, Seq), StoreError> {
+        let (id, now) = (AgentId::new(), Timestamp::now());
+        let mut transaction = self.begin().await?;
+        let row = sqlx::query("INSERT INTO agents (id, organization_id, name, description, active, is_demo, metadata, sip_deployed, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9) RETURNING *")
+            .bind(id.to_string())
+            .bind(organization.to_string())
+            .bind(&new.name)
+            .bind(&new.description)
+            .bind(new.active)
+            .bind(new.is_demo)
+            .bind(new.metadata.to_string())
+            .bind(false)
+            .bind(now.0)
+            .fetch_one(&mut *transaction)
+            .await?;
+        let seq = log(&mut transaction, "agent", &id.to_string()).await?;
+        transaction.commit().await?;
+        Ok((agent(&row)?, seq))
+    }
+
+    /// Changes an agent.
+    pub async fn update_agent(&self, organization: OrganizationId, id: AgentId, change: AgentUpdate) -> Result<(Agent, Seq), StoreError> {
+        let mut transaction = self.begin().await?;
+        let old = agent(&own_agent(&mut transaction, organization, id).await?)?;
+        let row = sqlx::query("UPDATE agents SET name = $2, description = $3, active = $4, is_demo = $5, metadata = $6, updated_at = $7 WHERE id = $1 RETURNING *")
+            .bind(id.to_string())
+            .bind(change.name.unwrap_or(old.name))
+            .bind(change.description.unwrap_or(old.description))
+            .bind(change.active.unwrap_or(old.active))
+            .bind(change.is_demo.unwrap_or(old.is_demo))
+            .bind(change.metadata.unwrap_or(old.metadata).to_string())
+            .bind(Timestamp::now().0)
+            .fetch_one(&mut *transaction)
+            .await?;
+        let seq = log(&mut transaction, "agent", &id.to_string()).await?;
+        transaction.commit().await?;
+        Ok((agent(&row)?, seq))
+    }
+
+    /// Deletes an agent and its versions; not while a number points at one of them.
+    pub async fn delete_agent(&self, organization: OrganizationId, id: AgentId) -> Result<Seq, StoreError> {
+        let mut transaction = self.begin().await?;
+        own_agent(&mut transaction, organization, id).await?;
+        let used: Option<String> = sqlx::query_scalar("SELECT phone_number FROM phone_numbers WHERE inbound_agent_version_id IN (SELECT id FROM agent_versions WHERE agent_id = $1) OR outbound_agent_version_id IN (SELECT id FROM agent_versions WHERE agent_id = $1) LIMIT 1")
+            .bind(id.to_string())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        if let Some(used) = used {
+            return Err(StoreError::Conflict(format!("The phone number {used} still points at a version of the agent; unassign it first.")));
+        }
+        let versions: Vec<String> = sqlx::query_scalar("DELETE FROM agent_versions WHERE agent_id = $1 RETURNING id")
+            .bind(id.to_string())
+            .fetch_all(&mut *transaction)
+            .await?;
+        sqlx::query("DELETE FROM agents WHERE id = $1").bind(id.to_string()).execute(&mut *transaction).await?;
+        for gone in versions {
+            log(&mut transaction, "version", &gone).await?;
+        }
+        let seq = log(&mut transaction, "agent", &id.to_string()).await?;
+        transaction.commit().await?;
+        Ok(seq)
+    }
+
+    /// The numbers whose slots point at a version of the agent.
+    pub async fn agent_numbers(&self, organization: OrganizationId, id: AgentId) -> Result<Vec<PhoneNumber>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM phone_numbers WHERE organization_id = $2 AND (inbound_agent_version_id IN (SELECT id FROM agent_versions WHERE agent_id = $1) OR outbound_agent_version_id IN (SELECT id FROM agent_versions WHERE agent_id = $1)) ORDER BY phone_number")
+            .bind(id.to_string())
+            .bind(organization.to_string())
+            .fetch_all(&self.read)
+            .await?;
+        rows.iter().map(number).collect()
+    }
+
+    /// An agent's versions, newest first.
+    pub async fn agent_versions(&self, organization: OrganizationId, id: AgentId, filter: VersionFilter, page: Page) -> Result<Vec<AgentVersion>, StoreError> {
+        self.agent(organization, id).await?;
+        let mut query = QueryBuilder::new("SELECT * FROM agent_versions WHERE agent_id = ");
+        query.push_bind(id.to_string());
+        if let Some(version) = filter.version {
+            query.push(" AND version = ").push_bind(version);
+        }
+        if let Some(published) = filter.published {
+            query.push(" AND published = ").push_bind(published);
+        }
+        let VersionFilter { created_after, created_before, updated_after, updated_before, .. } = filter;
+        Times { created_after, created_before, updated_after, updated_before }.push(&mut query);
+        push_page(&mut query, &page, "id");
+        let rows = query.build().fetch_all(&self.read).await?;
+        rows.iter().map(version).collect()
+    }
+
+    /// One version of an agent.
+    pub async fn agent_version(&self, organization: OrganizationId, id: AgentId, which: VersionRef) -> Result<AgentVersion, StoreError> {
+        let mut query = QueryBuilder::new(VERSIONS);
+        query.push_bind(organization.to_string()).push(" AND v.agent_id = ").push_bind(id.to_string());
+        if let VersionRef::Number(number) = which {
+            query.push(" AND v.version = ").push_bind(number);
+        }
+        query.push(" ORDER BY v.version DESC LIMIT 1");
+        version(&query.build().fetch_one(&self.read).await?)
+    }
+
+    /// A version by its own id.
+    pub async fn version_by_id(&self, organization: OrganizationId, id: AgentVersionId) -> Result<AgentVersion, StoreError> {
+        let mut query = QueryBuilder::new(VERSIONS);
+        query.push_bind(organization.to_string()).push(" AND v.id = ").push_bind(id.to_string());
+        version(&query.build().fetch_one(&self.read).await?)
+    }
+
+    /// The version of an agent that was published last.
+    pub async fn latest_published(&self, organization: OrganizationId, id: AgentId) -> Result<Option<AgentVersion>, StoreError> {
+        let mut query = QueryBuilder::new(VERSIONS);
+        query.push_bind(organization.to_string()).push(" AND v.agent_id = ").push_bind(id.to_string());
+        query.push(" AND v.published ORDER BY v.published_at DESC, v.version DESC LIMIT 1");
+        query.build().fetch_optional(&self.read).await?.as_ref().map(version).transpose()
+    }
+
+    /// Adds a draft.
+    pub async fn create_version(&self, organization: OrganizationId, id: AgentId, config: AgentConfig) -> Result<(AgentVersion, Seq), StoreError> {
+        let mut transaction = self.begin().await?;
+        own_agent(&mut transaction, organization, id).await?;
+        let made = insert_version(&mut transaction, id, &config_text(&config)?).await?;
+        transaction.commit().await?;
+        Ok(made)
+    }
+
+    /// The newest version when it is a draft; else a new draft that copies it.
+    pub async fn ensure_draft(&self, organization: OrganizationId, id: AgentId) -> Result<(AgentVersion, Option<Seq>), StoreError> {
+        let mut transaction = self.begin().await?;
+        own_agent(&mut transaction, organization, id).await?;
+        let row = sqlx::query("SELECT * FROM agent_versions WHERE agent_id = $1 ORDER BY version DESC LIMIT 1")
+            .bind(id.to_string())
+            .fetch_one(&mut *transaction)
+            .await?;
+        let newest = version(&row)?;
+        if !newest.published {
+            return Ok((newest, None));
+        }
+        let (made, seq) = insert_version(&mut transaction, id, &config_text(&newest.config)?).await?;
+        transaction.commit().await?;
+        Ok((made, Some(seq)))
+    }
+
+    /// Changes a draft.
+    pub async fn update_version(&self, organization: OrganizationId, id: AgentId, which: VersionRef, config: AgentConfig) -> Result<(AgentVersion, Seq), StoreError> {
+        let mut transaction = self.begin().await?;
+        own_agent(&mut transaction, organization, id).await?;
+        let old = match which {
+            VersionRef::Number(key) => numbered(&mut transaction, id, key).await?,
+            VersionRef::Latest => {
+                let newest = sqlx::query("SELECT * FROM agent_versions WHERE agent_id = $1 ORDER BY version DESC LIMIT 1");
+                newest.bind(id.to_string()).fetch_one(&mut *transaction).await?
+            }
+        };
+        let old = version(&old)?;
+        if old.published {
+            return Err(StoreError::Refused(format!("Version {} is published and cannot be changed; make a new version.", old.version)));
+        }
+        let row = sqlx::query("UPDATE agent_versions SET config = $2, updated_at = $3 WHERE id = $1 RETURNING *")
+            .bind(old.id.to_string())
+            .bind(config_text(&config)?)
+            .bind(Timestamp::now().0)
+            .fetch_one(&mut *transaction)
+            .await?;
+        let seq = log(&mut transaction, "version", &old.id.to_string()).await?;
+        transaction.commit().await?;
+        Ok((version(&row)?, seq))
+    }
+
+    /// Publishes a version and writes the slots, all or nothing.
+    pub async fn publish(&self, organization: OrganizationId, id: AgentId, key: i64, request: Publish) -> Result<(Vec<PhoneNumber>, Seq), StoreError> {
+        let now = Timestamp::now().0;
+        let mut transaction = self.begin().await?;
+        own_agent(&mut transaction, organization, id).await?;
+        let row = numbered(&mut transaction, id, key).await?;
+        let published: String = row.try_get("id")?;
+        sqlx::query("UPDATE agent_versions SET published = $2, published_at = $3, updated_at = $3 WHERE id = $1")
+            .bind(&published)
+            .bind(true)
+            .bind(now)
+            .execute(&mut *transaction)
+            .await?;
+        log(&mut transaction, "version", &published).await?;
+        let (inbound, outbound) = match request.direction {
+            PublishDirection::Inbound => (true, false),
+            PublishDirection::Outbound => (false, true),
+            PublishDirection::Both => (true, true),
+        };
+        let mut touched: Vec<&E164> = Vec::new();
+        for (numbers, assign) in [(&request.unassign, false), (&request.phone_numbers, true)] {
+            for key in numbers {
+                for (column, wanted) in [("inbound_agent_version_id", inbound), ("outbound_agent_version_id", outbound)] {
+                    if wanted {
+                        slot(&mut transaction, organization, id, key, column, assign.then_some(&published), now).await?;
+                    }
+                }
+                if !touched.contains(&key) {
+                    touched.push(key);
+                }
+            }
+        }
+        let mut updated = Vec::new();
+        for key in touched {
+            log(&mut transaction, "number", key.as_str()).await?;
+            let row = sqlx::query("SELECT * FROM phone_numbers WHERE phone_number = $1").bind(key.as_str()).fetch_one(&mut *transaction).await?;
+            updated.push(number(&row)?);
+        }
+        let seq = log(&mut transaction, "agent", &id.to_string()).await?;
+        transaction.commit().await?;
+        Ok((updated, seq))
+    }
+
+    /// Answers the agent's SIP URI from now on.
+    pub async fn deploy_sip(&self, organization: OrganizationId, id: AgentId) -> Result<Seq, StoreError> {
+        self.set_deployed(organization, id, true).await
+    }
+
+    /// Answers the agent's SIP URI no more.
+    pub async fn undeploy_sip(&self, organization: OrganizationId, id: AgentId) -> Result<Seq, StoreError> {
+        self.set_deployed(organization, id, false).await
+    }
+
+    async fn set_deployed(&self, organization: OrganizationId, id: AgentId, deployed: bool) -> Result<Seq, StoreError> {
+        let mut transaction = self.begin().await?;
+        own_agent(&mut transaction, organization, id).await?;
+        let published: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM agent_versions WHERE agent_id = $1 AND published")
+            .bind(id.to_string())
+            .fetch_one(&mut *transaction)
+            .await?;
+        if deployed && published == 0 {
+            return Err(StoreError::Conflict("The agent has no published version; publish one before deploying it as a SIP endpoint.".to_owned()));
+        }
+        sqlx::query("UPDATE agents SET sip_deployed = $2 WHERE id = $1").bind(id.to_string()).bind(deployed).execute(&mut *transaction).await?;
+        let seq = log(&mut transaction, "agent", &id.to_string()).await?;
+        transaction.commit().await?;
+        Ok(seq)
+    }
+
+    /// What became of an agent's calls.
+    pub async fn conversation_statistics(&self, organization: OrganizationId, id: AgentId) -> Result<AgentStatistics, StoreError> {
+        let row = sqlx::query("SELECT COUNT(*) AS total, COALESCE(SUM(CASE WHEN final THEN 0 ELSE 1 END), 0) AS active, COALESCE(SUM(CASE WHEN status = 'completed' THEN 1 ELSE 0 END), 0) AS completed, COALESCE(SUM(duration), 0) AS total_duration, MAX(created_at) AS newest FROM conversations WHERE organization_id = $1 AND agent_id = $2")
+            .bind(organization.to_string())
+            .bind(id.to_string())
+            .fetch_one(&self.read)
+            .await?;
+        Ok(AgentStatistics {
+            total: row.try_get("total")?,
+            active: row.try_get("active")?,
+            completed: row.try_get("completed")?,
+            total_duration: row.try_get("total_duration")?,
+            last_conversation_at: row.try_get::<Option<i64>, _>("newest")?.map(Timestamp),
+        })
+    }
+}
+
+async fn own_agent(connection: &mut SqliteConnection, organization: OrganizationId, id: AgentId) -> Result<SqliteRow, StoreError> {
+    let query = sqlx::query("SELECT * FROM agents WHERE id = $1 AND organization_id = $2");
+    Ok(query.bind(id.to_string()).bind(organization.to_string()).fetch_one(connection).await?)
+}
+
+async fn numbered(connection: &mut SqliteConnection, id: AgentId, key: i64) -> Result<SqliteRow, StoreError> {
+    let query = sqlx::query("SELECT * FROM agent_versions WHERE agent_id = $1 AND version = $2");
+    Ok(query.bind(id.to_string()).bind(key).fetch_one(connection).await?)
+}
+
+async fn insert_version(connection: &mut SqliteConnection, id: AgentId, config: &str) -> Result<(AgentVersion, Seq), StoreError> {
+    let made = AgentVersionId::new();
+    let row = sqlx::query("INSERT INTO agent_versions (id, agent_id, version, published, config, created_at, updated_at) SELECT $1, $2, COALESCE(MAX(version), 0) + 1, $3, $4, $5, $5 FROM agent_versions WHERE agent_id = $2 RETURNING *")
+        .bind(made.to_string())
+        .bind(id.to_string())
+        .bind(false)
+        .bind(config)
+        .bind(Timestamp::now().0)
+        .fetch_one(&mut *connection)
+        .await?;
+    let seq = log(connection, "version", &made.to_string()).await?;
+    Ok((version(&row)?, seq))
+}
+
+/// Writes or clears one slot; clearing touches only a slot held by a version of this agent.
+async fn slot(
+    connection: &mut SqliteConnection,
+    organization: OrganizationId,
+    agent: AgentId,
+    key: &E164,
+    column: &'static str,
+    version: Option<&String>,
+    now: i64,
+) -> Result<(), StoreError> {
+    let known: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM phone_numbers WHERE phone_number = $1 AND organization_id = $2")
+        .bind(key.as_str())
+        .bind(organization.to_string())
+        .fetch_one(&mut *connection)
+        .await?;
+    if known == 0 {
+        return Err(StoreError::NotFound);
+    }
+    let mut query = QueryBuilder::new(format!("UPDATE phone_numbers SET {column} = "));
+    query.push_bind(version.cloned()).push(", updated_at = ").push_bind(now).push(" WHERE phone_number = ").push_bind(key.as_str());
+    if version.is_none() {
+        query.push(format!(" AND {column} IN (SELECT id FROM agent_versions WHERE agent_id = ")).push_bind(agent.to_string()).push(")");
+    }
+    query.build().execute(connection).await?;
+    Ok(())
+}
