@@ -473,7 +473,6 @@ impl Call {
     fn on_input(&mut self, input: Option<CallInput>, now: Instant) {
         match input {
             Some(CallInput::Sip(message)) => self.session.handle_message(message.0, message.1, now),
-            Some(CallInput::TransportFailed(hop)) => self.session.handle_transport_error(hop, now),
             Some(CallInput::Media(event)) => self.on_media(event, now),
             Some(CallInput::End(waiter)) => {
                 self.waiters.push(waiter);

@@ -17,8 +17,6 @@ const SHARDS: usize = 64;
 pub(crate) enum CallInput {
     /// A SIP message of the call.
     Sip(Box<(Message, Hop)>),
-    /// Something could not be sent there.
-    TransportFailed(Hop),
     /// Something happened on its RTP stream.
     Media(MediaEvent),
     /// The API wants it ended.

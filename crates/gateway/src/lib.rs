@@ -187,7 +187,7 @@ impl Gateway {
     }
 
     /// Ends every live call with BYE and closes.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.edge.draining.store(true, Ordering::Relaxed);
         self.edge.cluster.set_sip_presence(None);
         for call in self.edge.calls.all() {

@@ -308,7 +308,7 @@ impl Store {
     }
 
     /// The newest version when it is a draft; else a new draft that copies it.
-    pub async fn ensure_draft(&self, organization: OrganizationId, id: AgentId) -> Result<(AgentVersion, Option<Seq>), StoreError> {
+    pub async fn ensure_draft(&self, organization: OrganizationId, id: AgentId) -> Result<(AgentVersion, Seq), StoreError> {
         let mut transaction = self.begin().await?;
         own_agent(&mut transaction, organization, id).await?;
         let row = sqlx::query("SELECT * FROM agent_versions WHERE agent_id = $1 ORDER BY version DESC LIMIT 1")
@@ -317,24 +317,19 @@ impl Store {
             .await?;
         let newest = version(&row)?;
         if !newest.published {
-            return Ok((newest, None));
+            // Nothing changed: position 0 is in force everywhere.
+            return Ok((newest, 0));
         }
         let (made, seq) = insert_version(&mut transaction, id, &config_text(&newest.config)?).await?;
         transaction.commit().await?;
-        Ok((made, Some(seq)))
+        Ok((made, seq))
     }
 
     /// Changes a draft.
-    pub async fn update_version(&self, organization: OrganizationId, id: AgentId, which: VersionRef, config: AgentConfig) -> Result<(AgentVersion, Seq), StoreError> {
+    pub async fn update_version(&self, organization: OrganizationId, id: AgentId, key: i64, config: AgentConfig) -> Result<(AgentVersion, Seq), StoreError> {
         let mut transaction = self.begin().await?;
         own_agent(&mut transaction, organization, id).await?;
-        let old = match which {
-            VersionRef::Number(key) => numbered(&mut transaction, id, key).await?,
-            VersionRef::Latest => {
-                let newest = sqlx::query("SELECT * FROM agent_versions WHERE agent_id = $1 ORDER BY version DESC LIMIT 1");
-                newest.bind(id.to_string()).fetch_one(&mut *transaction).await?
-            }
-        };
+        let old = numbered(&mut transaction, id, key).await?;
         let old = version(&old)?;
         if old.published {
             return Err(StoreError::Refused(format!("Version {} is published and cannot be changed; make a new version.", old.version)));

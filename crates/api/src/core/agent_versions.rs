@@ -192,9 +192,7 @@ async fn get(
     state.store.agent(organization, id).await.map_err(of(AGENT))?;
     let version = if matches!(key, VersionKey::Latest) && caller.may(Scope::AgentsManage) {
         let (version, sequence) = state.store.ensure_draft(organization, id).await.map_err(of(VERSION))?;
-        if let Some(sequence) = sequence {
-            state.in_force(sequence).await?;
-        }
+        state.in_force(sequence).await?;
         version
     } else {
         state.store.agent_version(organization, id, key.into()).await.map_err(of(VERSION))?
@@ -253,8 +251,9 @@ async fn update(
     let (organization, id) = (caller.organization, path.id.0);
     state.store.agent(organization, id).await.map_err(of(AGENT))?;
     let key = path.version.0.into();
-    let (version, sequence) =
-        state.store.update_version(organization, id, key, config).await.map_err(of(VERSION))?;
+    let version = state.store.agent_version(organization, id, key).await.map_err(of(VERSION))?;
+    let changed = state.store.update_version(organization, id, version.version, config).await;
+    let (version, sequence) = changed.map_err(of(VERSION))?;
     state.in_force(sequence).await?;
     Ok(Json(version.into()))
 }

@@ -190,9 +190,6 @@ struct StatisticsOut {
     completed: i64,
     /// Seconds from answer to end, of all calls together.
     total_duration: i64,
-    /// The newest call's creation.
-    #[schema(required)]
-    last_conversation_at: Option<TimeText>,
 }
 
 /// An agent's path.
@@ -292,7 +289,6 @@ async fn get(
             active: statistics.active,
             completed: statistics.completed,
             total_duration: statistics.total_duration,
-            last_conversation_at: statistics.last_conversation_at.map(Text),
         },
     }))
 }

@@ -162,7 +162,8 @@ async fn list(
         updated_before: params.updated_before.map(|t| t.0),
     };
     let rows = state.store.numbers(caller.organization, filter, page).await?;
-    Ok(listed(uri, &page, rows, |n| (n.created_at, uuid::Uuid::nil()), PhoneNumberOut::from))
+    // The store gives an organization's numbers distinct creation times, so the time alone is a place in the list.
+    Ok(listed(uri, &page, rows, |number| (number.created_at, uuid::Uuid::nil()), PhoneNumberOut::from))
 }
 
 /// Shows one phone number.

@@ -1,5 +1,7 @@
 //! The HTTP surface, driven in process over a real store and an edge that applies changes.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
+
 mod agents;
 mod conventions;
 mod conversations;

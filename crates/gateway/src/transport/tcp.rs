@@ -82,11 +82,6 @@ impl Connections {
         Ok(())
     }
 
-    /// Whether a flow is still open.
-    pub(crate) fn is_open(&self, flow: u64) -> bool {
-        self.open.lock().by_flow.contains_key(&flow)
-    }
-
     /// Open connections.
     pub(crate) fn len(&self) -> usize {
         self.open.lock().by_flow.len()

@@ -1,0 +1,341 @@
+//! The operator's commands. They work on the store directly, whether or not a node runs.
+
+use std::io::Read as _;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use model::{InboundConfig, OrganizationId, OutboundConfig, Scope, Secret, Timestamp, Trunk, TrunkId};
+use serde_json::{Value, json};
+use store::{NewNumber, NewTrunk, Page, Store, TrunkFilter, TrunkUpdate};
+
+use crate::Failure;
+use crate::node::open_store;
+use crate::settings::Settings;
+
+pub(crate) enum Command {
+    None,
+    Org(Org),
+    Key(Key),
+    Token(Token),
+    ManagedTrunk(ManagedTrunk),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Org {
+    /// Makes an organization; prints its id.
+    Create {
+        name: String,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Key {
+    /// Makes an API key; prints it, once.
+    Create {
+        #[arg(long)]
+        org: OrganizationId,
+        #[arg(long, default_value = "key")]
+        name: String,
+        /// May be given several times; none means all scopes.
+        #[arg(long = "scope")]
+        scopes: Vec<Scope>,
+        /// RFC 3339 time.
+        #[arg(long)]
+        expires: Option<Timestamp>,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Token {
+    /// Makes a personal access token; prints it, once. The user belongs to the organizations named, and to no other.
+    Create {
+        #[arg(long)]
+        user: String,
+        #[arg(long, required = true)]
+        org: Vec<OrganizationId>,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ManagedTrunk {
+    /// Makes a managed trunk.
+    Create {
+        #[arg(long)]
+        org: OrganizationId,
+        #[arg(long)]
+        name: String,
+        /// The operator's account: `managed_account_id`.
+        #[arg(long)]
+        account: String,
+        #[command(flatten)]
+        config: Box<Config>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists an organization's managed trunks.
+    List {
+        #[arg(long)]
+        org: OrganizationId,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Changes a managed trunk; what is not given is kept.
+    Update {
+        id: TrunkId,
+        #[arg(long)]
+        org: OrganizationId,
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        config: Box<Config>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Deletes a managed trunk.
+    Delete {
+        id: TrunkId,
+        #[arg(long)]
+        org: OrganizationId,
+    },
+    /// Its phone numbers.
+    #[command(subcommand)]
+    Number(Number),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Number {
+    /// Adds a number.
+    Add {
+        number: String,
+        #[arg(long)]
+        org: OrganizationId,
+        #[arg(long)]
+        trunk: TrunkId,
+        #[arg(long)]
+        outbound_shareable: bool,
+    },
+    /// Removes a number.
+    Remove {
+        number: String,
+        #[arg(long)]
+        org: OrganizationId,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Config {
+    #[arg(long)]
+    inbound_enable_noise_cancellation: Option<bool>,
+    #[arg(long)]
+    inbound_media_encryption: Option<String>,
+    /// Address or CIDR prefix; may be given several times.
+    #[arg(long)]
+    inbound_allowed_address: Vec<String>,
+    #[arg(long)]
+    outbound_address: Option<String>,
+    #[arg(long)]
+    outbound_auth_username: Option<String>,
+    /// `-` reads standard input.
+    #[arg(long)]
+    outbound_auth_password: Option<String>,
+    #[arg(long)]
+    outbound_transport: Option<String>,
+    #[arg(long)]
+    outbound_media_encryption: Option<String>,
+}
+
+impl Config {
+    fn inbound(&self) -> Result<Option<InboundConfig>, Failure> {
+        if self.inbound_enable_noise_cancellation.is_none() && self.inbound_media_encryption.is_none() && self.inbound_allowed_address.is_empty() {
+            return Ok(None);
+        }
+        let allowed = model::address::parse_address_ranges("--inbound-allowed-address", &self.inbound_allowed_address);
+        Ok(Some(InboundConfig {
+            enable_noise_cancellation: self.inbound_enable_noise_cancellation.unwrap_or_default(),
+            media_encryption: parse("--inbound-media-encryption", self.inbound_media_encryption.as_deref())?.unwrap_or_default(),
+            allowed_addresses: allowed.map_err(|e| Failure::usage(e.to_string()))?,
+        }))
+    }
+
+    fn outbound(&self) -> Result<Option<OutboundConfig>, Failure> {
+        let Some(address) = parse("--outbound-address", self.outbound_address.as_deref())? else { return Ok(None) };
+        let missing = |flag: &str| Failure::usage(format!("{flag} is required with --outbound-address"));
+        let username = self.outbound_auth_username.clone().ok_or_else(|| missing("--outbound-auth-username"))?;
+        let mut password = self.outbound_auth_password.clone().ok_or_else(|| missing("--outbound-auth-password"))?;
+        if password == "-" {
+            password.clear();
+            std::io::stdin().take(4_096).read_to_string(&mut password).map_err(|e| Failure::usage(format!("standard input: {e}")))?;
+            password = password.trim_end_matches(['\r', '\n']).to_owned();
+        }
+        for (flag, value) in [("--outbound-auth-username", &username), ("--outbound-auth-password", &password)] {
+            model::trunk::check_credential(flag, value).map_err(|e| Failure::usage(e.to_string()))?;
+        }
+        Ok(Some(OutboundConfig {
+            address,
+            auth_username: username,
+            auth_password: Secret::new(password),
+            transport: parse("--outbound-transport", self.outbound_transport.as_deref())?.unwrap_or_default(),
+            media_encryption: parse("--outbound-media-encryption", self.outbound_media_encryption.as_deref())?.unwrap_or_default(),
+        }))
+    }
+}
+
+fn parse<T: std::str::FromStr<Err = String>>(flag: &str, text: Option<&str>) -> Result<Option<T>, Failure> {
+    text.map(|text| text.parse().map_err(|rule: String| Failure::usage(format!("{flag} {text}: {rule}")))).transpose()
+}
+
+fn checked_name(name: &str) -> Result<String, Failure> {
+    model::trunk::parse_name(name).map_err(|e| Failure::usage(format!("--{e}")))
+}
+
+/// The trunk as the API shows it.
+fn show(trunk: &Trunk) -> Value {
+    json!({
+        "id": trunk.id,
+        "organization_id": trunk.organization_id,
+        "name": trunk.name,
+        "managed_account_id": trunk.managed_account_id,
+        "inbound_config": trunk.inbound_config.as_ref().map(|c| json!({
+            "enable_noise_cancellation": c.enable_noise_cancellation,
+            "media_encryption": c.media_encryption.as_str(),
+            "allowed_addresses": c.allowed_addresses.as_ref().map(|list| list.iter().map(|r| r.as_str()).collect::<Vec<_>>()),
+        })),
+        "outbound_config": trunk.outbound_config.as_ref().map(|c| json!({
+            "address": c.address.to_string(),
+            "auth_username": c.auth_username,
+            "transport": c.transport.as_str(),
+            "media_encryption": c.media_encryption.as_str(),
+        })),
+        "created_at": trunk.created_at,
+        "updated_at": trunk.updated_at,
+    })
+}
+
+#[allow(clippy::print_stdout, reason = "the answer of a command")]
+fn answer(value: impl std::fmt::Display) {
+    println!("{value}");
+}
+
+pub(crate) async fn run(settings: &Settings, command: Command) -> Result<ExitCode, Failure> {
+    let store = open_store(settings).await?;
+    match command {
+        Command::None => {}
+        Command::Org(Org::Create { name, json }) => {
+            let (made, _) = store.create_organization(&checked_name(&name)?).await?;
+            if json {
+                answer(json!({"id": made.id, "name": made.name, "created_at": made.created_at, "updated_at": made.updated_at}));
+            } else {
+                answer(made.id);
+            }
+        }
+        Command::Key(Key::Create { org, name, scopes, expires, json }) => {
+            let scopes = if scopes.is_empty() { Scope::ALL.to_vec() } else { scopes };
+            let made = store.create_key(org, &checked_name(&name)?, &scopes, expires).await.map_err(|e| no_org(e, org))?;
+            if json {
+                let scopes: Vec<&str> = scopes.iter().map(|s| s.as_str()).collect();
+                answer(json!({"id": made.id, "organization_id": org, "name": name, "scopes": scopes, "expires_at": expires, "key": made.token.expose()}));
+            } else {
+                answer(made.token.expose());
+            }
+        }
+        Command::Token(Token::Create { user, org, json }) => {
+            let first = *org.first().ok_or_else(|| Failure::usage("--org is required"))?;
+            let made = store.create_token(&user, &org, Scope::ALL, None).await.map_err(|e| no_org(e, first))?;
+            if json {
+                answer(json!({"id": made.id, "user": user, "organizations": org, "token": made.token.expose()}));
+            } else {
+                answer(made.token.expose());
+            }
+        }
+        Command::ManagedTrunk(command) => managed_trunk(&store, command).await?,
+    }
+    store.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn no_org(error: store::StoreError, org: OrganizationId) -> Failure {
+    match error {
+        store::StoreError::NotFound => Failure::new(format!("--org {org}: there is no such organization")),
+        other => other.into(),
+    }
+}
+
+async fn managed_trunk(store: &Store, command: ManagedTrunk) -> Result<(), Failure> {
+    match command {
+        ManagedTrunk::Create { org, name, account, config, json } => {
+            store.organization(org).await.map_err(|e| no_org(e, org))?;
+            let new = NewTrunk {
+                name: checked_name(&name)?,
+                managed_account_id: Some(account),
+                inbound_config: config.inbound()?,
+                outbound_config: config.outbound()?,
+            };
+            let (trunk, _) = store.create_trunk(org, new).await?;
+            if json { answer(show(&trunk)) } else { answer(trunk.id) }
+        }
+        ManagedTrunk::List { org, json } => {
+            store.organization(org).await.map_err(|e| no_org(e, org))?;
+            let mut managed = Vec::new();
+            let mut before = None;
+            loop {
+                let page = store.trunks(org, TrunkFilter::default(), Page { limit: 100, before }).await?;
+                before = page.last().map(|t| (t.created_at, Some(t.id.0)));
+                let last = page.len() < 100;
+                managed.extend(page.into_iter().filter(Trunk::is_managed));
+                if last {
+                    break;
+                }
+            }
+            if json {
+                answer(Value::Array(managed.iter().map(show).collect()));
+            } else {
+                for trunk in managed {
+                    answer(format!("{}  {}  {}", trunk.id, trunk.managed_account_id.unwrap_or_default(), trunk.name));
+                }
+            }
+        }
+        ManagedTrunk::Update { id, org, name, config, json } => {
+            require_managed(store, org, id).await?;
+            let change = TrunkUpdate {
+                name: name.as_deref().map(checked_name).transpose()?,
+                inbound_config: config.inbound()?.map(Some),
+                outbound_config: config.outbound()?.map(Some),
+            };
+            let (trunk, _) = store.update_trunk(org, id, change, true).await?;
+            if json { answer(show(&trunk)) } else { answer(trunk.id) }
+        }
+        ManagedTrunk::Delete { id, org } => {
+            require_managed(store, org, id).await?;
+            store.delete_trunk(org, id, true).await?;
+        }
+        ManagedTrunk::Number(Number::Add { number, org, trunk, outbound_shareable }) => {
+            require_managed(store, org, trunk).await?;
+            let phone_number = parse("number", Some(&number))?.ok_or_else(|| Failure::usage("a number is required"))?;
+            let new = NewNumber { phone_number, trunk_id: trunk, outbound_shareable, allow_managed: true };
+            let (made, _) = store.create_number(org, new).await?;
+            answer(made.phone_number);
+        }
+        ManagedTrunk::Number(Number::Remove { number, org }) => {
+            let key = parse("number", Some(&number))?.ok_or_else(|| Failure::usage("a number is required"))?;
+            let known = store.number(org, &key).await?;
+            require_managed(store, org, known.trunk_id).await?;
+            store.delete_number(org, &key, true).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn require_managed(store: &Store, org: OrganizationId, id: TrunkId) -> Result<(), Failure> {
+    match store.trunk(org, id).await {
+        Ok(trunk) if trunk.is_managed() => Ok(()),
+        Ok(_) => Err(Failure::new(format!("trunk {id} is the customer's own; it is changed over the API"))),
+        Err(store::StoreError::NotFound) => Err(Failure::new(format!("organization {org} has no trunk {id}"))),
+        Err(other) => Err(other.into()),
+    }
+}

@@ -1,0 +1,108 @@
+//! A node: store, gateway and API wired together.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use cluster::Cluster;
+use gateway::Gateway;
+use store::{KeyRing, Store};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::settings::Settings;
+use crate::{Failure, directory_feed, health, records};
+
+/// Facts that may wait for the store.
+const RECORD_QUEUE: usize = 65_536;
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) store: Store,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) http: SocketAddr,
+    stop_http: oneshot::Sender<()>,
+    http_task: JoinHandle<()>,
+    feed: JoinHandle<()>,
+    writer: JoinHandle<()>,
+}
+
+/// Opens the store of the settings, making the data directory and the key.
+pub(crate) async fn open_store(settings: &Settings) -> Result<Store, Failure> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let directory = &settings.data_dir;
+    if !directory.exists() {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|e| Failure::usage(format!("data_dir = {}: cannot be made: {e}", directory.display())))?;
+    }
+    let keys = match settings.key_files.as_slice() {
+        [one] => KeyRing::load_or_create(one),
+        several => KeyRing::from_files(several),
+    };
+    let keys = keys.map_err(|e| Failure::usage(format!("secrets.key_file = {e}")))?;
+    Store::open(&settings.store_url, keys)
+        .await
+        .map_err(|e| Failure::usage(format!("store.url = {}: {e}", settings.store_url)))
+}
+
+impl Node {
+    pub(crate) async fn start(settings: Settings, store: Store) -> Result<Self, Failure> {
+        let orphans = store.close_orphans().await?;
+        if orphans > 0 {
+            tracing::warn!(orphans, "calls that a crash left open were closed as failed");
+        }
+        let http = TcpListener::bind(settings.http_listen).await.map_err(|e| {
+            let problem = if e.kind() == std::io::ErrorKind::AddrInUse { "the port is in use; choose another, or 0".to_owned() } else { e.to_string() };
+            Failure::usage(format!("http.listen = {}: {problem}", settings.http_listen))
+        })?;
+        let metrics = match settings.metrics_listen {
+            Some(address) => Some(
+                TcpListener::bind(address).await.map_err(|e| Failure::usage(format!("http.metrics_listen = {address}: {e}")))?,
+            ),
+            None => None,
+        };
+        let (sequence, directory) = store.directory().await?;
+        let (cluster, feed, inbox) = Cluster::in_process();
+        feed.applied(sequence);
+        let (sender, queue) = mpsc::channel(RECORD_QUEUE);
+        let node_name = settings.gateway.node_name.clone();
+        let gateway = Gateway::start(settings.gateway, directory, cluster.clone(), inbox, sender).await;
+        let gateway = Arc::new(gateway.map_err(|e| Failure::usage(e.to_string()))?);
+        let feed = tokio::spawn(directory_feed::run(store.clone(), feed, gateway.directory(), sequence));
+        let writer = tokio::spawn(records::run(store.clone(), queue));
+        let health = Arc::new(health::NodeHealth::new(store.clone(), Arc::clone(&gateway)));
+        let state = api::ApiState::new(store.clone(), cluster, node_name, env!("CARGO_PKG_VERSION").to_owned(), health)
+            .with_rate_limit(settings.rate_limit);
+        let http_address = http.local_addr().map_err(|e| Failure::new(e.to_string()))?;
+        let (stop_http, stopped) = oneshot::channel::<()>();
+        let router = api::router(state);
+        if let Some(metrics) = metrics {
+            // The whole surface answers there too; a firewall decides who reaches which.
+            tokio::spawn(api::serve(metrics, router.clone(), std::future::pending()));
+        }
+        let http_task = tokio::spawn(api::serve(http, router, async {
+            let _ = stopped.await;
+        }));
+        tracing::info!("listening kind=http addr={http_address}");
+        for address in gateway.local_udp() {
+            tracing::info!("listening kind=sip/udp addr={address}");
+        }
+        for address in gateway.local_tcp() {
+            tracing::info!("listening kind=sip/tcp addr={address}");
+        }
+        Ok(Self { store, gateway, http: http_address, stop_http, http_task, feed, writer })
+    }
+
+    /// Ends every call with BYE, writes what is still to be written, and closes.
+    pub(crate) async fn stop(self) {
+        self.gateway.stop().await;
+        let _ = self.stop_http.send(());
+        let _ = self.http_task.await;
+        self.feed.abort();
+        let _ = self.feed.await;
+        // The gateway holds the queue's sender: with its last reference gone, the writer drains it and ends.
+        drop(self.gateway);
+        let _ = tokio::time::timeout(records::LAST_FLUSH, self.writer).await;
+        self.store.close().await;
+    }
+}
