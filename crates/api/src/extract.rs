@@ -211,3 +211,45 @@ fn wanted(expected: &str) -> &str {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn take(body: HttpBody) -> Result<Option<Map<String, Value>>, ApiError> {
+        let OptionalBody(body) = OptionalBody::from_request(Request::new(body), &()).await?;
+        Ok(body)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_given_up() {
+        let silent = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+        let started = tokio::time::Instant::now();
+        assert!(matches!(take(HttpBody::from_stream(silent)).await, Err(ApiError::BodyTimeout)));
+        assert_eq!(started.elapsed().as_secs(), BODY_TIMEOUT.as_secs());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_or_outgrows_the_limit_is_refused() {
+        let pieces = [Ok(bytes::Bytes::from_static(b"{")), Err(std::io::Error::other("reset"))];
+        let broken = HttpBody::from_stream(futures_util::stream::iter(pieces));
+        assert!(matches!(take(broken).await, Err(ApiError::Invalid(_))));
+        let endless = futures_util::stream::repeat_with(|| {
+            Ok::<_, std::io::Error>(bytes::Bytes::from_static(&[b' '; 4096]))
+        });
+        assert!(matches!(take(HttpBody::from_stream(endless)).await, Err(ApiError::TooLarge)));
+    }
+
+    #[test]
+    fn what_was_sent_is_not_repeated() {
+        for text in [
+            "invalid type: string \"hunter2, expected x\", expected a boolean",
+            "invalid value: integer `-1`, expected u32",
+            "invalid length 3, expected struct Tone with 2 elements",
+            "unknown variant `hunter2`, expected `echo` or `play`",
+        ] {
+            let (_, msg, _) = rule(text);
+            assert!(msg.starts_with("must be ") && !msg.contains("hunter2"), "{msg}");
+        }
+    }
+}

@@ -27,6 +27,8 @@ pub(crate) struct TestApi {
     pub(crate) organization: OrganizationId,
     /// A key of the organization with every scope.
     pub(crate) key: String,
+    /// The edge's end of the configuration, when nothing was to be applied.
+    pub(crate) feed: Option<ConfigFeed>,
     directory: tempfile::TempDir,
 }
 
@@ -93,7 +95,6 @@ impl TestApi {
         Self::start_with(|_| {}).await
     }
 
-    /// `wire` may replace the edge: whoever takes neither end leaves writes unapplied.
     pub(crate) async fn start_with(change: impl FnOnce(&mut Setup)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let keys = KeyRing::load_or_create(&directory.path().join("secret.key")).unwrap();
@@ -106,15 +107,18 @@ impl TestApi {
         let edge = Arc::new(Mutex::new(Edge::default()));
         let mut setup = Setup { apply: true, rate: None };
         change(&mut setup);
-        if setup.apply {
+        let feed = if setup.apply {
             tokio::spawn(apply(store.clone(), feed));
-        }
+            None
+        } else {
+            Some(feed)
+        };
         tokio::spawn(obey(store.clone(), Arc::clone(&edge), inbox));
         let state =
             ApiState::new(store.clone(), cluster.clone(), "n1".into(), "0.1.0".into(), Arc::new(Healthy));
         let router = api::router(state.with_rate_limit(setup.rate));
         let key = key.token.expose().to_owned();
-        Self { router, store, cluster, edge, organization: organization.id, key, directory }
+        Self { router, store, cluster, edge, organization: organization.id, key, feed, directory }
     }
 
     pub(crate) async fn key(&self, scopes: &[Scope]) -> String {

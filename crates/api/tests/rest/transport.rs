@@ -46,7 +46,11 @@ async fn the_client_speaks_the_api() {
     assert!(refused.to_string().starts_with("name "), "{refused}");
     assert_eq!(client.delete(&path).await.unwrap().body, json!(null));
     assert_eq!(client.get(&path, &[]).await.unwrap_err().status(), Some(404));
-    let token = api.store.create_token("ann@example.com", &[api.organization], model::Scope::ALL, None).await.unwrap();
+    let token = api
+        .store
+        .create_token("ann@example.com", &[api.organization], model::Scope::ALL, None)
+        .await
+        .unwrap();
     let client = Client::new(&base, token.token).unwrap();
     assert_eq!(client.get("/core/trunks", &[]).await.unwrap_err().status(), Some(401));
     client.in_organization(api.organization).get("/core/trunks", &[]).await.unwrap();
@@ -55,7 +59,10 @@ async fn the_client_speaks_the_api() {
     let client = Client::new(&base, Secret::new(api.key.clone())).unwrap();
     assert!(matches!(client.get("/healthz", &[]).await, Err(ClientError::Unreachable { .. })));
     for bad in ["", "127.0.0.1:8080", "ftp://a.example", "https://a.example"] {
-        assert!(matches!(Client::new(bad, Secret::new(String::new())), Err(ClientError::Address(_))), "{bad}");
+        assert!(
+            matches!(Client::new(bad, Secret::new(String::new())), Err(ClientError::Address(_))),
+            "{bad}"
+        );
     }
 }
 
@@ -73,7 +80,8 @@ async fn a_request_head_that_never_ends_closes_the_connection() {
     let mut rest = Vec::new();
     let before = std::time::Instant::now();
     tokio::time::pause();
-    let closed = tokio::time::timeout(api::HEAD_TIMEOUT + Duration::from_secs(5), slow.read_to_end(&mut rest)).await;
+    let closed =
+        tokio::time::timeout(api::HEAD_TIMEOUT + Duration::from_secs(5), slow.read_to_end(&mut rest)).await;
     closed.expect("the connection is closed in time").unwrap();
     assert!(before.elapsed() < api::HEAD_TIMEOUT, "time was virtual");
 }
