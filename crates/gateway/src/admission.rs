@@ -45,7 +45,9 @@ impl Refusals {
             IpAddr::V4(v4) => self.hasher.hash_one(v4),
             IpAddr::V6(v6) => self.hasher.hash_one(&v6.octets()[..8]),
         };
-        let Some(slot) = usize::try_from(hash).ok().and_then(|h| self.slots.get(h % SLOTS)) else { return true };
+        let Some(slot) = usize::try_from(hash).ok().and_then(|h| self.slots.get(h % SLOTS)) else {
+            return true;
+        };
         let mut slot = slot.lock();
         if slot.source != hash {
             *slot = Slot { source: hash, window_start: now, count: 0, muted_until: None };
@@ -87,7 +89,9 @@ impl CallLimit {
 
     /// A place for one more call; `None` at the limit.
     pub(crate) fn take(self: &Arc<Self>) -> Option<CallPermit> {
-        let taken = self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| (live < self.max).then_some(live + 1));
+        let taken = self
+            .live
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| (live < self.max).then_some(live + 1));
         taken.is_ok().then(|| CallPermit(Arc::clone(self)))
     }
 
@@ -126,7 +130,9 @@ mod tests {
     fn slow_refusals_are_never_muted_and_no_limit_means_none() {
         let start = Instant::now();
         let refusals = Refusals::new(Some(RateLimit { count: 3, window: Duration::from_secs(10) }), start);
-        assert!((0..100).all(|n| refusals.may_refuse(ip("203.0.113.66"), start + Duration::from_secs(4) * n)));
+        assert!(
+            (0..100).all(|n| refusals.may_refuse(ip("203.0.113.66"), start + Duration::from_secs(4) * n))
+        );
         let off = Refusals::new(None, start);
         assert!((0..1_000).all(|_| off.may_refuse(ip("203.0.113.66"), start)));
     }

@@ -93,7 +93,12 @@ impl Drop for Registered {
 }
 
 /// The task of a call from outside.
-pub(crate) async fn inbound(edge: Arc<Edge>, arrival: Arrival, mailbox: Mailbox, mut inputs: mpsc::Receiver<CallInput>) {
+pub(crate) async fn inbound(
+    edge: Arc<Edge>,
+    arrival: Arrival,
+    mailbox: Mailbox,
+    mut inputs: mpsc::Receiver<CallInput>,
+) {
     let mut registered = Registered { edge: Arc::clone(&edge), keys: vec![arrival.key] };
     // Boxed, so that what lingers for 64·T1 after the call is small.
     let mut session = Box::pin(run_inbound(&edge, arrival, mailbox, &mut inputs, &mut registered)).await;
@@ -109,7 +114,8 @@ pub(crate) async fn outbound(
     mut inputs: mpsc::Receiver<CallInput>,
 ) {
     let mut registered = Registered { edge: Arc::clone(&edge), keys: Vec::new() };
-    let session = Box::pin(run_outbound(&edge, originate, permit, mailbox, &mut inputs, &mut registered)).await;
+    let session =
+        Box::pin(run_outbound(&edge, originate, permit, mailbox, &mut inputs, &mut registered)).await;
     if let Some(mut session) = session {
         linger(&edge, &mut session, &mut inputs).await;
     }
@@ -336,8 +342,18 @@ impl Call {
     fn negotiate(&mut self, offer: Option<&[u8]>, now: Instant) -> bool {
         if self.socket.is_none() {
             self.edge.counters.count(Counter::NoRtpPort);
-            self.advice = Some("No RTP port is free: widen media.ports, or spread the calls over more nodes.".to_owned());
-            self.refuse(Refusal { status: StatusCode(503), reason: None, headers: vec![("Retry-After".to_owned(), "5".to_owned())] }, "no_rtp_port", now);
+            self.advice = Some(
+                "No RTP port is free: widen media.ports, or spread the calls over more nodes.".to_owned(),
+            );
+            self.refuse(
+                Refusal {
+                    status: StatusCode(503),
+                    reason: None,
+                    headers: vec![("Retry-After".to_owned(), "5".to_owned())],
+                },
+                "no_rtp_port",
+                now,
+            );
             return false;
         }
         let Some(offer) = offer else {
@@ -599,7 +615,8 @@ impl Call {
         let inbound = self.conversation.direction == Direction::Inbound;
         if inbound && self.conversation.answered_at.is_none() {
             let status = if reason == OurReason::Drain { 503 } else { 480 };
-            self.session.refuse(Refusal { status: StatusCode(status), reason: None, headers: Vec::new() }, now);
+            self.session
+                .refuse(Refusal { status: StatusCode(status), reason: None, headers: Vec::new() }, now);
         } else {
             let cause = match reason {
                 OurReason::Drain => Reason { protocol: "SIP".to_owned(), cause: 503, text: None },

@@ -113,7 +113,10 @@ impl Calls {
 
     /// Every live call.
     pub(crate) fn all(&self) -> Vec<Mailbox> {
-        self.by_conversation.iter().flat_map(|table| table.lock().values().cloned().collect::<Vec<_>>()).collect()
+        self.by_conversation
+            .iter()
+            .flat_map(|table| table.lock().values().cloned().collect::<Vec<_>>())
+            .collect()
     }
 }
 

@@ -85,6 +85,10 @@ impl Counters {
     }
 
     pub(crate) fn read(&self) -> Vec<(&'static str, Vec<(&'static str, &'static str)>, u64)> {
-        NAMES.iter().zip(&self.0).map(|((name, labels), value)| (*name, labels.to_vec(), value.load(Ordering::Relaxed))).collect()
+        NAMES
+            .iter()
+            .zip(&self.0)
+            .map(|((name, labels), value)| (*name, labels.to_vec(), value.load(Ordering::Relaxed)))
+            .collect()
     }
 }

@@ -203,7 +203,8 @@ mod tests {
             name: "t".to_owned(),
             managed_account_id: None,
             inbound_config: Some(InboundConfig {
-                allowed_addresses: model::address::parse_address_ranges("allowed_addresses", &allowed).unwrap(),
+                allowed_addresses: model::address::parse_address_ranges("allowed_addresses", &allowed)
+                    .unwrap(),
                 ..InboundConfig::default()
             }),
             outbound_config: None,
@@ -220,7 +221,8 @@ mod tests {
     #[test]
     fn sources_follow_the_trunks_lists() {
         let (a, b) = (TrunkId::new(), TrunkId::new());
-        let directory = DirectoryHandle::new(vec![trunk(a, &["10.0.0.0/8", "2001:db8::/32"]), trunk(b, &["10.0.0.0/8"])]);
+        let directory =
+            DirectoryHandle::new(vec![trunk(a, &["10.0.0.0/8", "2001:db8::/32"]), trunk(b, &["10.0.0.0/8"])]);
         assert!(directory.load().lists(ip("10.1.2.3")));
         assert!(directory.load().lists(ip("::ffff:10.1.2.3")));
         assert!(directory.load().lists(ip("2001:db8::1")));

@@ -89,7 +89,9 @@ impl Edge {
         media
             .advertise
             .or_else(|| media.address.filter(|ip| !ip.is_unspecified()).filter(same_family))
-            .or_else(|| self.settings.advertise.as_ref().and_then(|a| a.host.parse().ok()).filter(same_family))
+            .or_else(|| {
+                self.settings.advertise.as_ref().and_then(|a| a.host.parse().ok()).filter(same_family)
+            })
             .unwrap_or_else(|| self.routes.local_address(peer))
     }
 

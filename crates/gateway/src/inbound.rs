@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use model::directory::VersionEntry;
 use model::{
-    AgentId, DecisionRecord, Direction, E164, MediaEncryption, OrganizationId, RuleResult, Step, Timestamp, Trunk,
+    AgentId, DecisionRecord, Direction, E164, MediaEncryption, OrganizationId, RuleResult, Step, Timestamp,
+    Trunk,
 };
 use signaling::{Request, Uri};
 
@@ -48,7 +49,14 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     /// The decision record of a refusal.
-    pub(crate) fn record(&self, refused: Refused, node: &str, source: SocketAddr, transport: &str, call_id: &str) -> DecisionRecord {
+    pub(crate) fn record(
+        &self,
+        refused: Refused,
+        node: &str,
+        source: SocketAddr,
+        transport: &str,
+        call_id: &str,
+    ) -> DecisionRecord {
         DecisionRecord {
             id: model::DecisionId::new(),
             at: Timestamp::now(),
@@ -72,8 +80,14 @@ impl Verdict {
 }
 
 /// Decides. Only `source`, the transport address, counts for admission; no header does.
-pub(crate) fn decide(directory: &Directory, settings: &Settings, invite: &Request, source: SocketAddr) -> Verdict {
-    let mut deciding = Deciding { directory, settings, source, steps: Vec::new(), trunk: None, organization_id: None };
+pub(crate) fn decide(
+    directory: &Directory,
+    settings: &Settings,
+    invite: &Request,
+    source: SocketAddr,
+) -> Verdict {
+    let mut deciding =
+        Deciding { directory, settings, source, steps: Vec::new(), trunk: None, organization_id: None };
     let uri = invite.parsed_uri();
     let user = |uri: Option<Uri<'_>>| uri.and_then(|u| u.user_unescaped()).unwrap_or_default().into_owned();
     let dialled = user(uri);
@@ -119,9 +133,15 @@ impl Deciding<'_> {
     }
 
     fn decide(&mut self, host: &str, dialled: &str, to_user: &str) -> Result<Route, Refused> {
-        if !self.settings.domains.is_empty() && !self.settings.domains.iter().any(|d| d.eq_ignore_ascii_case(host)) {
+        if !self.settings.domains.is_empty()
+            && !self.settings.domains.iter().any(|d| d.eq_ignore_ascii_case(host))
+        {
             self.step("domain", RuleResult::Fail, format!("host {host:?} is not in sip.domains"));
-            return Err(self.stranger(404, "domain_not_ours", "Dial one of the hosts in sip.domains, or add this host there."));
+            return Err(self.stranger(
+                404,
+                "domain_not_ours",
+                "Dial one of the hosts in sip.domains, or add this host there.",
+            ));
         }
         if let Ok(agent) = dialled.parse::<AgentId>() {
             return self.agent_uri(agent);
@@ -134,15 +154,27 @@ impl Deciding<'_> {
         let deployed = self.directory.agent(id).filter(|agent| agent.sip_deployed).cloned();
         let Some(agent) = deployed else {
             self.step("agent_uri", RuleResult::Fail, "no deployed agent has this UUID".to_owned());
-            return Err(self.stranger(404, "agent_not_deployed", "Check the agent's id, and deploy it with POST /core/agents/{id}/deploy-as-sip."));
+            return Err(self.stranger(
+                404,
+                "agent_not_deployed",
+                "Check the agent's id, and deploy it with POST /core/agents/{id}/deploy-as-sip.",
+            ));
         };
         self.organization_id = Some(agent.organization_id);
         let organization = self.directory.organization(agent.organization_id);
         if let Some(ranges) = organization.and_then(|o| o.sip_endpoint_allowed_addresses.as_ref()) {
             let source = self.source.ip().to_canonical();
             if !ranges.iter().any(|r| r.contains(source)) {
-                self.step("sip_endpoint_allowed_addresses", RuleResult::Fail, format!("source {source} is in none of {} ranges", ranges.len()));
-                return Err(self.stranger(403, "src_not_allowed", "Add the caller's address to the organization's sip_endpoint_allowed_addresses."));
+                self.step(
+                    "sip_endpoint_allowed_addresses",
+                    RuleResult::Fail,
+                    format!("source {source} is in none of {} ranges", ranges.len()),
+                );
+                return Err(self.stranger(
+                    403,
+                    "src_not_allowed",
+                    "Add the caller's address to the organization's sip_endpoint_allowed_addresses.",
+                ));
             }
             self.step("sip_endpoint_allowed_addresses", RuleResult::Pass, format!("source {source}"));
         }
@@ -154,36 +186,76 @@ impl Deciding<'_> {
     fn number(&mut self, dialled: &str, to_user: &str) -> Result<Route, Refused> {
         let on_file = |user: &str| E164::normalise(user).and_then(|n| self.directory.number(&n)).cloned();
         let Some(number) = on_file(dialled).or_else(|| on_file(to_user)) else {
-            self.step("number", RuleResult::Fail, "neither the Request-URI's nor the To header's user is a number on file".to_owned());
-            return Err(self.stranger(404, "number_not_on_file", "Add the number with POST /core/phone-numbers, and check the form the carrier sends it in."));
+            self.step(
+                "number",
+                RuleResult::Fail,
+                "neither the Request-URI's nor the To header's user is a number on file".to_owned(),
+            );
+            return Err(self.stranger(
+                404,
+                "number_not_on_file",
+                "Add the number with POST /core/phone-numbers, and check the form the carrier sends it in.",
+            ));
         };
         let Some(trunk) = self.directory.trunk(number.trunk_id).cloned() else {
             self.step("trunk", RuleResult::Fail, format!("the trunk of {} is gone", number.phone_number));
-            return Err(self.stranger(404, "trunk_missing", "Create the number again on a trunk that exists."));
+            return Err(self.stranger(
+                404,
+                "trunk_missing",
+                "Create the number again on a trunk that exists.",
+            ));
         };
         self.organization_id = Some(number.organization_id);
         self.step("number", RuleResult::Pass, number.phone_number.to_string());
         self.trunk = Some(Arc::clone(&trunk));
         let source = self.source.ip().to_canonical();
         if !trunk.admits(source) {
-            self.step("allowed_addresses", RuleResult::Fail, format!("source {source} is outside the list of trunk {}", trunk.id));
-            return Err(self.stranger(403, "src_not_allowed", "Add the carrier's address to the trunk's inbound_config.allowed_addresses."));
+            self.step(
+                "allowed_addresses",
+                RuleResult::Fail,
+                format!("source {source} is outside the list of trunk {}", trunk.id),
+            );
+            return Err(self.stranger(
+                403,
+                "src_not_allowed",
+                "Add the carrier's address to the trunk's inbound_config.allowed_addresses.",
+            ));
         }
         self.step("allowed_addresses", RuleResult::Pass, format!("source {source}"));
         let encryption = trunk.inbound_config.as_ref().map(|c| c.media_encryption).unwrap_or_default();
         if encryption != MediaEncryption::Disable {
-            self.step("media_encryption", RuleResult::Fail, format!("{encryption} is not carried by this release"));
-            return Err(refused(488, "encryption_not_available", "This release carries no SRTP and never downgrades: set the trunk's inbound_config.media_encryption to SIP_MEDIA_ENCRYPT_DISABLE."));
+            self.step(
+                "media_encryption",
+                RuleResult::Fail,
+                format!("{encryption} is not carried by this release"),
+            );
+            return Err(refused(
+                488,
+                "encryption_not_available",
+                "This release carries no SRTP and never downgrades: set the trunk's inbound_config.media_encryption to SIP_MEDIA_ENCRYPT_DISABLE.",
+            ));
         }
         let slot = number.inbound_agent_version_id.and_then(|v| self.directory.version(v)).cloned();
         if slot.is_none() {
-            self.step("inbound_slot", RuleResult::Fail, "no agent version is published to the number".to_owned());
-            return Err(refused(480, "no_agent", "Publish an agent version to the number: POST /core/agents/{id}/versions/{version}/publish with phone_numbers."));
+            self.step(
+                "inbound_slot",
+                RuleResult::Fail,
+                "no agent version is published to the number".to_owned(),
+            );
+            return Err(refused(
+                480,
+                "no_agent",
+                "Publish an agent version to the number: POST /core/agents/{id}/versions/{version}/publish with phone_numbers.",
+            ));
         }
         self.version(slot, Some(number.phone_number.clone()))
     }
 
-    fn version(&mut self, version: Option<Arc<VersionEntry>>, number: Option<E164>) -> Result<Route, Refused> {
+    fn version(
+        &mut self,
+        version: Option<Arc<VersionEntry>>,
+        number: Option<E164>,
+    ) -> Result<Route, Refused> {
         let agent = version.as_ref().and_then(|v| self.directory.agent(v.agent_id));
         let (Some(version), Some(agent)) = (version, agent) else {
             self.step("agent_version", RuleResult::Fail, "the agent has no published version".to_owned());
@@ -194,13 +266,18 @@ impl Deciding<'_> {
             self.step("agent_active", RuleResult::Fail, format!("agent {} is inactive", version.agent_id));
             return Err(refused(480, "agent_inactive", "Set the agent's active to true."));
         }
-        self.step("agent_version", RuleResult::Pass, format!("version {} of agent {}", version.id, version.agent_id));
+        self.step(
+            "agent_version",
+            RuleResult::Pass,
+            format!("version {} of agent {}", version.id, version.agent_id),
+        );
         Ok(Route { organization_id, trunk: self.trunk.clone(), number, version })
     }
 
     /// A refusal that a stranger may also get as silence.
     fn stranger(&self, status: u16, reason: &'static str, advice: &'static str) -> Refused {
-        let silent = self.settings.unknown_sources == UnknownSources::Drop && !self.directory.lists(self.source.ip());
+        let silent =
+            self.settings.unknown_sources == UnknownSources::Drop && !self.directory.lists(self.source.ip());
         Refused { silent, ..refused(status, reason, advice) }
     }
 }

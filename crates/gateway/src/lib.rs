@@ -92,7 +92,8 @@ impl Gateway {
         let counters = Arc::new(Counters::new());
         let mut udp_listeners = Vec::new();
         for &address in &settings.udp {
-            udp_listeners.push(udp::Listener::bind(address).map_err(|e| cannot_bind("sip.udp", address, &e))?);
+            udp_listeners
+                .push(udp::Listener::bind(address).map_err(|e| cannot_bind("sip.udp", address, &e))?);
         }
         let mut tcp_listeners = Vec::new();
         for &address in &settings.tcp {
@@ -116,7 +117,12 @@ impl Gateway {
             directory: DirectoryHandle::new(directory),
             cluster,
             records: record::Records::new(records),
-            transports: Transports { udp: udp_listeners, tcp: tcp::Connections::new(), tcp_local, counters: Arc::clone(&counters) },
+            transports: Transports {
+                udp: udp_listeners,
+                tcp: tcp::Connections::new(),
+                tcp_local,
+                counters: Arc::clone(&counters),
+            },
             counters,
             calls: calls::Calls::new(),
             rtp_ports: rtp_ports::RtpPorts::new(settings.media.address, settings.media.ports.clone()),

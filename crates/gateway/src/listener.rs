@@ -27,7 +27,15 @@ pub(crate) fn handle_malformed(edge: &Arc<Edge>, malformed: Malformed, hop: Hop)
     edge.counters.count(Counter::Received);
     match malformed.request {
         Some(request) if request.method() != Method::Ack => {
-            refuse(edge, &request, malformed.status, Some(malformed.reason), &[], hop, Counter::RejectedMalformed);
+            refuse(
+                edge,
+                &request,
+                malformed.status,
+                Some(malformed.reason),
+                &[],
+                hop,
+                Counter::RejectedMalformed,
+            );
         }
         _ => edge.counters.count(Counter::DroppedParse),
     }
@@ -57,7 +65,15 @@ pub(crate) fn handle_message(edge: &Arc<Edge>, message: Message, hop: Hop) {
         Method::Invite => invite(edge, request, hop),
         Method::Cancel => refuse(edge, &request, StatusCode(481), None, &[], hop, Counter::RejectedNoDialog),
         Method::Options => options(edge, &request, hop),
-        _ => refuse(edge, &request, StatusCode(405), None, &[("Allow", stateless::ALLOW)], hop, Counter::RejectedMethod),
+        _ => refuse(
+            edge,
+            &request,
+            StatusCode(405),
+            None,
+            &[("Allow", stateless::ALLOW)],
+            hop,
+            Counter::RejectedMethod,
+        ),
     }
 }
 
@@ -122,7 +138,13 @@ fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) {
             let counter = counter_of(refused);
             // A retransmission is refused again, and recorded once: the response is lost more often than the record.
             if verdict.organization_id.is_some() {
-                let record = verdict.record(refused, &edge.settings.node_name, hop.remote, hop.transport.as_via(), request.call_id());
+                let record = verdict.record(
+                    refused,
+                    &edge.settings.node_name,
+                    hop.remote,
+                    hop.transport.as_via(),
+                    request.call_id(),
+                );
                 edge.records.decision(record);
             }
             if refused.silent {
@@ -135,7 +157,15 @@ fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) {
         }
     };
     if edge.is_draining() {
-        refuse(edge, &request, StatusCode(503), None, &[("Retry-After", "5")], hop, Counter::RejectedDraining);
+        refuse(
+            edge,
+            &request,
+            StatusCode(503),
+            None,
+            &[("Retry-After", "5")],
+            hop,
+            Counter::RejectedDraining,
+        );
         return;
     }
     let Some(permit) = edge.call_limit.take() else {
@@ -143,13 +173,26 @@ fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) {
         return;
     };
     let Some(key) = edge.calls.initial_key(&request) else {
-        refuse(edge, &request, StatusCode(400), Some("Missing From Tag"), &[], hop, Counter::RejectedMalformed);
+        refuse(
+            edge,
+            &request,
+            StatusCode(400),
+            Some("Missing From Tag"),
+            &[],
+            hop,
+            Counter::RejectedMalformed,
+        );
         return;
     };
     edge.counters.count(Counter::CallsInbound);
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
     edge.calls.add_dialog(key, mailbox.clone());
-    tokio::spawn(call::inbound(Arc::clone(edge), call::Arrival { invite: request, hop, route, verdict, permit, key }, mailbox, inputs));
+    tokio::spawn(call::inbound(
+        Arc::clone(edge),
+        call::Arrival { invite: request, hop, route, verdict, permit, key },
+        mailbox,
+        inputs,
+    ));
 }
 
 fn counter_of(refused: Refused) -> Counter {

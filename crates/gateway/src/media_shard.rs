@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use media::session::{Outbox, Session};
 use media::offer_answer::Negotiated;
+use media::session::{Outbox, Session};
 use parking_lot::Mutex;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
@@ -93,7 +93,10 @@ impl MediaShards {
         let mut threads = Vec::new();
         for index in 0..count.max(1) {
             let (sender, receiver) = bounded(MAX_COMMANDS);
-            let shard = Arc::new(Shard { commands: sender, wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)? });
+            let shard = Arc::new(Shard {
+                commands: sender,
+                wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+            });
             let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
             epoll::add(&poll, &shard.wake, EventData::new_u64(WAKE), EventFlags::IN)?;
             let worker = Worker {
@@ -105,10 +108,17 @@ impl MediaShards {
                 outbox: Outbox::default(),
                 counters: Arc::clone(counters),
             };
-            threads.push(std::thread::Builder::new().name(format!("media-{index}")).spawn(move || worker.run())?);
+            threads.push(
+                std::thread::Builder::new().name(format!("media-{index}")).spawn(move || worker.run())?,
+            );
             shards.push(shard);
         }
-        Ok(Self { shards, threads: Mutex::new(threads), next_shard: AtomicUsize::new(0), next_leg: AtomicU64::new(WAKE + 1) })
+        Ok(Self {
+            shards,
+            threads: Mutex::new(threads),
+            next_shard: AtomicUsize::new(0),
+            next_leg: AtomicU64::new(WAKE + 1),
+        })
     }
 
     /// Gives a leg to a shard. Its events arrive as [`CallInput::Media`].
@@ -156,7 +166,10 @@ impl Worker {
         let mut packet = [0u8; MAX_DATAGRAM];
         loop {
             events.clear();
-            let timeout = self.timers.peek().map(|Reverse((at, _))| timespec(at.saturating_duration_since(Instant::now())));
+            let timeout = self
+                .timers
+                .peek()
+                .map(|Reverse((at, _))| timespec(at.saturating_duration_since(Instant::now())));
             match epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
@@ -203,7 +216,9 @@ impl Worker {
     fn command(&mut self, command: Command, now: Instant) {
         match command {
             Command::Open { leg, socket, session, call } => {
-                if let Err(error) = epoll::add(&self.poll, socket.socket(), EventData::new_u64(leg), EventFlags::IN) {
+                if let Err(error) =
+                    epoll::add(&self.poll, socket.socket(), EventData::new_u64(leg), EventFlags::IN)
+                {
                     tracing::error!(%error, "an RTP socket cannot be watched; its call hears nothing");
                     return;
                 }

@@ -45,7 +45,11 @@ pub(crate) struct Ready {
 }
 
 /// Finds the way to the carrier and makes the agent ready: nobody is called by an agent that is not there.
-pub(crate) async fn prepare(edge: &Arc<Edge>, trunk: Option<&Trunk>, config: &AgentConfig) -> Result<Ready, Failure> {
+pub(crate) async fn prepare(
+    edge: &Arc<Edge>,
+    trunk: Option<&Trunk>,
+    config: &AgentConfig,
+) -> Result<Ready, Failure> {
     let Some(carrier) = trunk.and_then(|t| t.outbound_config.clone()) else {
         return Err(Failure {
             rule: "outbound_config",
@@ -58,7 +62,10 @@ pub(crate) async fn prepare(edge: &Arc<Edge>, trunk: Option<&Trunk>, config: &Ag
         return Err(Failure {
             rule: "media_encryption",
             reason: "encryption_not_available",
-            detail: format!("{} is not carried by this release, and a call is never sent in clear instead", carrier.media_encryption),
+            detail: format!(
+                "{} is not carried by this release, and a call is never sent in clear instead",
+                carrier.media_encryption
+            ),
             advice: "Set the trunk's outbound_config.media_encryption to SIP_MEDIA_ENCRYPT_DISABLE.",
         });
     }
@@ -79,13 +86,19 @@ pub(crate) async fn prepare(edge: &Arc<Edge>, trunk: Option<&Trunk>, config: &Ag
     let agent = match tokio::time::timeout(limit, agent).await {
         Ok(Ok(agent)) => agent,
         Ok(Err(not_ready)) => return Err(agent_failure(not_ready.to_string())),
-        Err(_) => return Err(agent_failure(format!("the agent was not ready within {} ms", config.answer_timeout_ms))),
+        Err(_) => {
+            return Err(agent_failure(format!(
+                "the agent was not ready within {} ms",
+                config.answer_timeout_ms
+            )));
+        }
     };
     let remote = resolve(&carrier, transport).await?;
     let flow = match transport {
-        Transport::Udp => edge.transports.udp_flow(remote).ok_or_else(|| {
-            unreachable(format!("no UDP listener of this node can reach {remote}"))
-        })?,
+        Transport::Udp => edge
+            .transports
+            .udp_flow(remote)
+            .ok_or_else(|| unreachable(format!("no UDP listener of this node can reach {remote}")))?,
         Transport::Tcp | Transport::Tls => tcp::connect(edge, remote, &edge.stop)
             .await
             .map_err(|error| unreachable(format!("no connection to {remote}: {error}")))?,
@@ -94,7 +107,12 @@ pub(crate) async fn prepare(edge: &Arc<Edge>, trunk: Option<&Trunk>, config: &Ag
 }
 
 fn agent_failure(detail: String) -> Failure {
-    Failure { rule: "agent", reason: "agent_not_ready", detail, advice: "Check the agent's runtime configuration." }
+    Failure {
+        rule: "agent",
+        reason: "agent_not_ready",
+        detail,
+        advice: "Check the agent's runtime configuration.",
+    }
 }
 
 fn unreachable(detail: String) -> Failure {
@@ -113,10 +131,13 @@ async fn resolve(carrier: &OutboundConfig, transport: Transport) -> Result<Socke
     let found = match address.ip() {
         Some(ip) => Some(SocketAddr::new(ip.to_canonical(), port)),
         None => {
-            let looked_up = tokio::time::timeout(RESOLVE, tokio::net::lookup_host((address.host.as_str(), port))).await;
+            let looked_up =
+                tokio::time::timeout(RESOLVE, tokio::net::lookup_host((address.host.as_str(), port))).await;
             let mut addresses = match looked_up {
                 Ok(Ok(addresses)) => addresses,
-                Ok(Err(error)) => return Err(unreachable(format!("{} does not resolve: {error}", address.host))),
+                Ok(Err(error)) => {
+                    return Err(unreachable(format!("{} does not resolve: {error}", address.host)));
+                }
                 Err(_) => return Err(unreachable(format!("{} does not resolve within 5 s", address.host))),
             };
             addresses.next()
@@ -124,7 +145,9 @@ async fn resolve(carrier: &OutboundConfig, transport: Transport) -> Result<Socke
     };
     let found = found.ok_or_else(|| unreachable(format!("{} has no address", address.host)))?;
     if never_a_carrier(found.ip()) {
-        return Err(unreachable(format!("{found} is a link-local, unspecified, multicast or broadcast address, which no carrier has")));
+        return Err(unreachable(format!(
+            "{found} is a link-local, unspecified, multicast or broadcast address, which no carrier has"
+        )));
     }
     Ok(found)
 }
@@ -138,7 +161,13 @@ fn never_a_carrier(ip: IpAddr) -> bool {
 }
 
 /// The INVITE: callee in Request-URI and To, caller ID in From and P-Asserted-Identity (RFC 3325), both E.164 with `+`.
-pub(crate) fn invite(edge: &Edge, carrier: &OutboundConfig, conversation: &Conversation, hop: Hop, offer: Bytes) -> Invite {
+pub(crate) fn invite(
+    edge: &Edge,
+    carrier: &OutboundConfig,
+    conversation: &Conversation,
+    hop: Hop,
+    offer: Bytes,
+) -> Invite {
     let callee = &conversation.user_id;
     let parameter = if hop.transport == Transport::Tcp { ";transport=tcp" } else { "" };
     let (host, _) = edge.reachable_at(hop);
@@ -152,7 +181,10 @@ pub(crate) fn invite(edge: &Edge, carrier: &OutboundConfig, conversation: &Conve
         to: format!("<sip:{callee}@{}>", carrier.address),
         headers: vec![("P-Asserted-Identity".to_owned(), caller)],
         route: Vec::new(),
-        credentials: Some(digest::Credentials::new(carrier.auth_username.clone(), carrier.auth_password.expose().to_owned())),
+        credentials: Some(digest::Credentials::new(
+            carrier.auth_username.clone(),
+            carrier.auth_password.expose().to_owned(),
+        )),
         offer,
     }
 }

@@ -56,7 +56,12 @@ impl OurReason {
 }
 
 /// The status map of the wire contract.
-pub(crate) fn outcome(direction: Direction, answered: bool, ended: &Ended, ours: Option<OurReason>) -> Outcome {
+pub(crate) fn outcome(
+    direction: Direction,
+    answered: bool,
+    ended: &Ended,
+    ours: Option<OurReason>,
+) -> Outcome {
     use ConversationStatus::{Cancelled, Completed, Failed, Unanswered};
     let peer = match direction {
         Direction::Inbound => EndedBy::Caller,
@@ -106,15 +111,25 @@ pub(crate) fn outbound_advice(ended: &Ended) -> &'static str {
         EndCause::NoResponse => {
             "The carrier did not answer at all: check the trunk's address, port and transport, and that the carrier accepts this node's address."
         }
-        EndCause::TransportError => "The carrier's address could not be reached: check the trunk's address, port and transport.",
-        EndCause::Challenged => "The carrier refused the credentials: check the trunk's auth_username and auth_password.",
+        EndCause::TransportError => {
+            "The carrier's address could not be reached: check the trunk's address, port and transport."
+        }
+        EndCause::Challenged => {
+            "The carrier refused the credentials: check the trunk's auth_username and auth_password."
+        }
         EndCause::NoAck => "No ACK came for our answer: check Contact and NAT (sip.advertise).",
         _ => match ended.status.map(|s| s.0) {
-            Some(403) => "The carrier forbids the call: check that the caller ID is one of its numbers and that this node's address is allowed there.",
+            Some(403) => {
+                "The carrier forbids the call: check that the caller ID is one of its numbers and that this node's address is allowed there."
+            }
             Some(404 | 484 | 604) => "The carrier does not know the number: check the callee.",
-            Some(488 | 415 | 606) => "The carrier takes none of the codecs or the encryption offered: check the trunk's media_encryption and the carrier's codecs.",
+            Some(488 | 415 | 606) => {
+                "The carrier takes none of the codecs or the encryption offered: check the trunk's media_encryption and the carrier's codecs."
+            }
             Some(500..=599) => "The carrier is out of order or over a limit: try again, or ask the carrier.",
-            Some(401 | 407) => "The carrier wants credentials: check the trunk's auth_username and auth_password.",
+            Some(401 | 407) => {
+                "The carrier wants credentials: check the trunk's auth_username and auth_password."
+            }
             _ => "See the status and the carrier's own words.",
         },
     }
@@ -123,22 +138,45 @@ pub(crate) fn outbound_advice(ended: &Ended) -> &'static str {
 /// The refusal of an offer, with its Warning (RFC 3261 20.43).
 pub(crate) fn offer_refusal(error: &OfferError, host: &str) -> (Refusal, &'static str, &'static str) {
     let (status, code, reason, advice) = match error {
-        OfferError::Malformed(_) => (400, 399, "bad_sdp", "The offer is not valid SDP: ask the caller's side."),
+        OfferError::Malformed(_) => {
+            (400, 399, "bad_sdp", "The offer is not valid SDP: ask the caller's side.")
+        }
         OfferError::TooLarge => (400, 399, "sdp_too_large", "The offer is too large: ask the caller's side."),
-        OfferError::NoCommonCodec { .. } => {
-            (488, 305, "no_common_codec", "The caller offers no codec of ours: enable PCMU or PCMA at the carrier.")
-        }
-        OfferError::EncryptionRequired => {
-            (488, 304, "encryption_not_available", "The caller insists on SRTP, which this release does not carry: switch secure media off at the carrier for this trunk.")
-        }
+        OfferError::NoCommonCodec { .. } => (
+            488,
+            305,
+            "no_common_codec",
+            "The caller offers no codec of ours: enable PCMU or PCMA at the carrier.",
+        ),
+        OfferError::EncryptionRequired => (
+            488,
+            304,
+            "encryption_not_available",
+            "The caller insists on SRTP, which this release does not carry: switch secure media off at the carrier for this trunk.",
+        ),
         OfferError::NoAudio => (488, 304, "no_audio", "The offer has no audio: ask the caller's side."),
-        OfferError::BadAddress(_) => (488, 301, "bad_media_address", "The offer's media address cannot be used: check the carrier's NAT settings."),
-        OfferError::UnsupportedProfile(_) => (488, 302, "unsupported_profile", "The offer's transport is not RTP/AVP: switch DTLS or other profiles off at the carrier."),
+        OfferError::BadAddress(_) => (
+            488,
+            301,
+            "bad_media_address",
+            "The offer's media address cannot be used: check the carrier's NAT settings.",
+        ),
+        OfferError::UnsupportedProfile(_) => (
+            488,
+            302,
+            "unsupported_profile",
+            "The offer's transport is not RTP/AVP: switch DTLS or other profiles off at the carrier.",
+        ),
     };
     // Quoted by RFC 3261 25.1: the text names the offer's own words only through Display, which holds no quote.
-    let text: String = error.to_string().chars().filter(|c| !matches!(c, '"' | '\\') && !c.is_control()).take(200).collect();
+    let text: String =
+        error.to_string().chars().filter(|c| !matches!(c, '"' | '\\') && !c.is_control()).take(200).collect();
     let warning = format!("{code} {} \"{text}\"", crate::advertise::uri_host(host));
-    (Refusal { status: StatusCode(status), reason: None, headers: vec![("Warning".to_owned(), warning)] }, reason, advice)
+    (
+        Refusal { status: StatusCode(status), reason: None, headers: vec![("Warning".to_owned(), warning)] },
+        reason,
+        advice,
+    )
 }
 
 #[cfg(test)]
@@ -146,13 +184,23 @@ mod tests {
     use super::*;
 
     fn ended(cause: EndCause, status: u16, rang: bool) -> Ended {
-        Ended { cause, status: Some(StatusCode(status)), phrase: None, reason: None, retry_after: None, warning: None, rang }
+        Ended {
+            cause,
+            status: Some(StatusCode(status)),
+            phrase: None,
+            reason: None,
+            retry_after: None,
+            warning: None,
+            rang,
+        }
     }
 
     #[test]
     fn the_status_map_of_the_contract() {
         use ConversationStatus::{Cancelled, Completed, Failed, Unanswered};
-        let out = |cause, status, rang, ours| outcome(Direction::Outbound, false, &ended(cause, status, rang), ours).status;
+        let out = |cause, status, rang, ours| {
+            outcome(Direction::Outbound, false, &ended(cause, status, rang), ours).status
+        };
         for status in [486, 600, 603, 480, 408] {
             assert_eq!(out(EndCause::RefusedByPeer, status, true, None), Unanswered, "{status}");
         }

@@ -106,7 +106,10 @@ mod tests {
     fn lost_end_packets_end_by_silence_or_by_the_next_digit() {
         let (mut receiver, now) = (Receiver::default(), Instant::now());
         receiver.packet(&event(11, false, 400), 1, now);
-        assert_eq!(receiver.packet(&event(10, false, 80), 2, now), Some(Digit { digit: '#', duration_ms: 50 }));
+        assert_eq!(
+            receiver.packet(&event(10, false, 80), 2, now),
+            Some(Digit { digit: '#', duration_ms: 50 })
+        );
         assert_eq!(receiver.handle_timeout(now), None);
         assert_eq!(receiver.handle_timeout(now + SILENCE), Some(Digit { digit: '*', duration_ms: 10 }));
         assert_eq!(receiver.poll_timeout(), None);

@@ -53,7 +53,10 @@ impl Direction {
 
     fn of(attributes: &[(&str, &str)]) -> Option<Self> {
         let all = [Self::SendRecv, Self::SendOnly, Self::RecvOnly, Self::Inactive];
-        attributes.iter().rev().find_map(|(name, _)| all.into_iter().find(|d| name.eq_ignore_ascii_case(d.as_str())))
+        attributes
+            .iter()
+            .rev()
+            .find_map(|(name, _)| all.into_iter().find(|d| name.eq_ignore_ascii_case(d.as_str())))
     }
 }
 
@@ -218,9 +221,16 @@ impl OfferAnswer {
         }
         let _ = write!(body, " {OFFERED_EVENT}\r\n");
         for codec in &self.local.codecs {
-            let _ = write!(body, "a=rtpmap:{} {}/{}\r\n", codec.static_payload_type(), codec.name(), codec.clock_rate());
+            let _ = write!(
+                body,
+                "a=rtpmap:{} {}/{}\r\n",
+                codec.static_payload_type(),
+                codec.name(),
+                codec.clock_rate()
+            );
         }
-        let _ = write!(body, "a=rtpmap:{OFFERED_EVENT} telephone-event/8000\r\na=fmtp:{OFFERED_EVENT} 0-16\r\n");
+        let _ =
+            write!(body, "a=rtpmap:{OFFERED_EVENT} telephone-event/8000\r\na=fmtp:{OFFERED_EVENT} 0-16\r\n");
         let _ = write!(body, "a=ptime:{}\r\na=sendrecv\r\n", self.local.ptime_ms);
         self.describe(body)
     }
@@ -239,7 +249,13 @@ impl OfferAnswer {
         if let Some(event) = choice.event {
             let _ = write!(body, " {event}");
         }
-        let _ = write!(body, "\r\na=rtpmap:{} {}/{}\r\n", choice.payload_type, choice.codec.name(), choice.codec.clock_rate());
+        let _ = write!(
+            body,
+            "\r\na=rtpmap:{} {}/{}\r\n",
+            choice.payload_type,
+            choice.codec.name(),
+            choice.codec.clock_rate()
+        );
         if let Some(event) = choice.event {
             let _ = write!(body, "a=rtpmap:{event} telephone-event/8000\r\na=fmtp:{event} 0-16\r\n");
         }
@@ -287,7 +303,11 @@ fn choose(description: &Description<'_>, codecs: &[Codec]) -> Result<(usize, Cho
     Err(problem)
 }
 
-fn choose_codec(description: &Description<'_>, media: &Media<'_>, codecs: &[Codec]) -> Result<Choice, OfferError> {
+fn choose_codec(
+    description: &Description<'_>,
+    media: &Media<'_>,
+    codecs: &[Codec],
+) -> Result<Choice, OfferError> {
     match media.profile {
         "RTP/AVP" | "RTP/AVPF" => {}
         "RTP/SAVP" | "RTP/SAVPF" => return Err(OfferError::EncryptionRequired),
@@ -299,22 +319,29 @@ fn choose_codec(description: &Description<'_>, media: &Media<'_>, codecs: &[Code
     for payload_type in media.formats.iter().filter_map(|f| f.parse::<u8>().ok()).filter(|pt| *pt < 128) {
         let mapped = media.rtpmap(payload_type);
         let codec = match mapped {
-            Some((name, rate)) => codecs.iter().copied().find(|c| c.name().eq_ignore_ascii_case(name) && c.clock_rate() == rate),
+            Some((name, rate)) => {
+                codecs.iter().copied().find(|c| c.name().eq_ignore_ascii_case(name) && c.clock_rate() == rate)
+            }
             None => codecs.iter().copied().find(|c| c.static_payload_type() == payload_type),
         };
         if let Some((name, 8_000)) = mapped
-            && name.eq_ignore_ascii_case("telephone-event") {
-                event.get_or_insert(payload_type);
-                continue;
-            }
+            && name.eq_ignore_ascii_case("telephone-event")
+        {
+            event.get_or_insert(payload_type);
+            continue;
+        }
         if let Some(codec) = codec {
             chosen.get_or_insert((codec, payload_type));
         } else if offered.len() < MAX_NAMES {
-            offered.push(mapped.map_or_else(|| payload_type.to_string(), |(name, _)| name.chars().take(32).collect()));
+            offered.push(
+                mapped.map_or_else(|| payload_type.to_string(), |(name, _)| name.chars().take(32).collect()),
+            );
         }
     }
     let Some((codec, payload_type)) = chosen else { return Err(OfferError::NoCommonCodec { offered }) };
-    let theirs = Direction::of(&media.attributes).or_else(|| Direction::of(&description.attributes)).unwrap_or(Direction::SendRecv);
+    let theirs = Direction::of(&media.attributes)
+        .or_else(|| Direction::of(&description.attributes))
+        .unwrap_or(Direction::SendRecv);
     let on_hold = media.connection.or(description.connection) == Some("0.0.0.0");
     let direction = match theirs.reversed() {
         // The old way to hold (RFC 3264 8.4): we must not send there.
@@ -323,13 +350,18 @@ fn choose_codec(description: &Description<'_>, media: &Media<'_>, codecs: &[Code
         direction => direction,
     };
     let wished = media.attribute("ptime").or_else(|| media.attribute("maxptime"));
-    let ptime_ms = wished.and_then(|p| p.parse::<u32>().ok()).map_or(DEFAULT_PTIME, |p| (p / 10 * 10).clamp(MIN_PTIME, MAX_PTIME));
+    let ptime_ms = wished
+        .and_then(|p| p.parse::<u32>().ok())
+        .map_or(DEFAULT_PTIME, |p| (p / 10 * 10).clamp(MIN_PTIME, MAX_PTIME));
     Ok(Choice { codec, payload_type, event, direction, ptime_ms })
 }
 
 impl Choice {
     fn negotiated(&self, description: &Description<'_>, media: &Media<'_>) -> Result<Negotiated, OfferError> {
-        let text = media.connection.or(description.connection).ok_or_else(|| OfferError::Malformed("it has no c= line".to_owned()))?;
+        let text = media
+            .connection
+            .or(description.connection)
+            .ok_or_else(|| OfferError::Malformed("it has no c= line".to_owned()))?;
         let refused = || OfferError::BadAddress(text.chars().take(64).collect());
         let address: IpAddr = text.parse().map_err(|_| refused())?;
         let address = address.to_canonical();
@@ -357,7 +389,12 @@ mod tests {
     use super::*;
 
     fn side() -> OfferAnswer {
-        OfferAnswer::new(LocalMedia { address: "192.0.2.1".parse().unwrap(), port: 20_000, session_id: 7, ..LocalMedia::default() })
+        OfferAnswer::new(LocalMedia {
+            address: "192.0.2.1".parse().unwrap(),
+            port: 20_000,
+            session_id: 7,
+            ..LocalMedia::default()
+        })
     }
 
     fn offer(media: &str) -> String {
@@ -376,13 +413,20 @@ mod tests {
         );
         assert!(answer.contains("m=audio 20000 RTP/AVP 8 96\r\na=rtpmap:8 PCMA/8000\r\n"), "{answer}");
         assert!(answer.contains("m=video 0 RTP/AVP 31\r\n"));
-        assert_eq!((negotiated.codec, negotiated.ptime_ms, negotiated.remote.to_string().as_str()), (Codec::Pcma, 30, "198.51.100.10:49170"));
+        assert_eq!(
+            (negotiated.codec, negotiated.ptime_ms, negotiated.remote.to_string().as_str()),
+            (Codec::Pcma, 30, "198.51.100.10:49170")
+        );
         assert_eq!(negotiated.telephone_event, Some(TelephoneEvent { send: 96, receive: 96 }));
     }
 
     #[test]
     fn hold_is_answered_as_the_rfc_asks() {
-        for (theirs, ours) in [("sendonly", Direction::RecvOnly), ("recvonly", Direction::SendOnly), ("inactive", Direction::Inactive)] {
+        for (theirs, ours) in [
+            ("sendonly", Direction::RecvOnly),
+            ("recvonly", Direction::SendOnly),
+            ("inactive", Direction::Inactive),
+        ] {
             let (answer, negotiated) = answered(&format!("m=audio 4000 RTP/AVP 0\r\na={theirs}\r\n"));
             assert_eq!(negotiated.direction, ours);
             assert!(answer.contains(&format!("a={}\r\n", ours.as_str())));
@@ -395,11 +439,23 @@ mod tests {
     fn refusals_say_why() {
         let refused = |media: &str| side().answer(offer(media).as_bytes()).unwrap_err();
         assert_eq!(refused("m=audio 4000 RTP/SAVP 0\r\n"), OfferError::EncryptionRequired);
-        assert_eq!(refused("m=audio 4000 UDP/TLS/RTP/SAVPF 0\r\n"), OfferError::UnsupportedProfile("UDP/TLS/RTP/SAVPF".to_owned()));
-        assert_eq!(refused("m=audio 4000 RTP/AVP 18\r\n"), OfferError::NoCommonCodec { offered: vec!["18".to_owned()] });
+        assert_eq!(
+            refused("m=audio 4000 UDP/TLS/RTP/SAVPF 0\r\n"),
+            OfferError::UnsupportedProfile("UDP/TLS/RTP/SAVPF".to_owned())
+        );
+        assert_eq!(
+            refused("m=audio 4000 RTP/AVP 18\r\n"),
+            OfferError::NoCommonCodec { offered: vec!["18".to_owned()] }
+        );
         assert_eq!(refused("m=audio 0 RTP/AVP 0\r\n"), OfferError::NoAudio);
-        assert_eq!(refused("m=audio 4000 RTP/AVP 0\r\nc=IN IP4 224.0.0.1\r\n"), OfferError::BadAddress("224.0.0.1".to_owned()));
-        assert_eq!(refused("m=audio 4000 RTP/AVP 0\r\nc=IN IP4 pbx.example\r\n"), OfferError::BadAddress("pbx.example".to_owned()));
+        assert_eq!(
+            refused("m=audio 4000 RTP/AVP 0\r\nc=IN IP4 224.0.0.1\r\n"),
+            OfferError::BadAddress("224.0.0.1".to_owned())
+        );
+        assert_eq!(
+            refused("m=audio 4000 RTP/AVP 0\r\nc=IN IP4 pbx.example\r\n"),
+            OfferError::BadAddress("pbx.example".to_owned())
+        );
         assert!(matches!(side().answer(b"hello"), Err(OfferError::Malformed(_))));
         assert_eq!(side().answer(&vec![b'a'; 70_000]).unwrap_err(), OfferError::TooLarge);
     }
@@ -407,7 +463,11 @@ mod tests {
     #[test]
     fn our_offer_and_its_answer() {
         let mut ours = side();
-        let mut theirs = OfferAnswer::new(LocalMedia { address: "198.51.100.10".parse().unwrap(), port: 4_000, ..LocalMedia::default() });
+        let mut theirs = OfferAnswer::new(LocalMedia {
+            address: "198.51.100.10".parse().unwrap(),
+            port: 4_000,
+            ..LocalMedia::default()
+        });
         let (answer, at_peer) = theirs.answer(&ours.offer()).unwrap();
         let at_us = ours.accept(&answer).unwrap();
         assert_eq!((at_us.codec, at_us.payload_type, at_us.remote.port()), (Codec::Pcmu, 0, 4_000));
@@ -418,7 +478,8 @@ mod tests {
     fn the_version_rises_only_when_something_changed() {
         let mut side = side();
         let plain = offer("m=audio 4000 RTP/AVP 0\r\n");
-        let version = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().split(' ').nth(2).unwrap().to_owned();
+        let version =
+            |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().split(' ').nth(2).unwrap().to_owned();
         let first = version(side.answer(plain.as_bytes()).unwrap().0);
         assert_eq!(version(side.answer(plain.as_bytes()).unwrap().0), first);
         let held = offer("m=audio 4000 RTP/AVP 0\r\na=sendonly\r\n");

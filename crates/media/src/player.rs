@@ -31,7 +31,8 @@ impl Player {
     /// Tones as (hertz, milliseconds); 0 Hz is silence.
     #[must_use]
     pub fn tones(tones: &[(f32, u32)], repeat: bool) -> Self {
-        let samples = |ms: u32| usize::try_from(u64::from(ms) * u64::from(RATE) / 1_000).unwrap_or(usize::MAX);
+        let samples =
+            |ms: u32| usize::try_from(u64::from(ms) * u64::from(RATE) / 1_000).unwrap_or(usize::MAX);
         let tones = tones.iter().map(|&(hz, ms)| (hz, samples(ms))).filter(|(_, n)| *n > 0).collect();
         Self { script: Script::Tones(tones), repeat, item: 0, at: 0 }
     }

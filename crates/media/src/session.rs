@@ -227,7 +227,8 @@ impl Session {
 
     fn resume(&mut self, now: Instant) {
         let sends = self.negotiated.direction.sends();
-        let playing = self.started && sends && matches!(self.agent, Agent::Play(_)) && self.finish_at.is_none();
+        let playing =
+            self.started && sends && matches!(self.agent, Agent::Play(_)) && self.finish_at.is_none();
         if !playing {
             self.next_frame = None;
             self.marker = true;
@@ -264,7 +265,8 @@ impl Session {
         let stream = self.track(&packet);
         if event {
             if let Some(digit) = self.dtmf.packet(packet.payload, packet.timestamp, now) {
-                self.events.push_back(MediaEvent::Digit { digit: digit.digit, duration_ms: digit.duration_ms });
+                self.events
+                    .push_back(MediaEvent::Digit { digit: digit.digit, duration_ms: digit.duration_ms });
             }
         } else if let Some(captured) = self.captured.as_mut().filter(|c| c.len() < MAX_CAPTURED) {
             self.negotiated.codec.decode(packet.payload, captured);
@@ -300,13 +302,19 @@ impl Session {
             return true;
         }
         let same_address = from.ip() == self.negotiated.remote.ip();
-        let may_learn = if same_address { now < self.learning_until } else { from.ip() == self.signalling_source && self.locked.is_none() };
+        let may_learn = if same_address {
+            now < self.learning_until
+        } else {
+            from.ip() == self.signalling_source && self.locked.is_none()
+        };
         if !may_learn {
             return false;
         }
         let next = packet.sequence.wrapping_add(1);
         let seen = match self.candidate {
-            Some(c) if c.from == from && c.ssrc == packet.ssrc && c.next == packet.sequence => c.seen.saturating_add(1),
+            Some(c) if c.from == from && c.ssrc == packet.ssrc && c.next == packet.sequence => {
+                c.seen.saturating_add(1)
+            }
             _ => 1,
         };
         self.candidate = Some(Candidate { from, ssrc: packet.ssrc, next, seen });
@@ -376,7 +384,9 @@ impl Session {
         while let Some(at) = self.next_frame.filter(|at| *at <= now) {
             if burst == MAX_CATCH_UP {
                 // What should have been said meanwhile is skipped as silence of that length.
-                let late = u32::try_from(now.duration_since(at).as_millis()).unwrap_or(u32::MAX) / self.negotiated.ptime_ms.max(1) + 1;
+                let late = u32::try_from(now.duration_since(at).as_millis()).unwrap_or(u32::MAX)
+                    / self.negotiated.ptime_ms.max(1)
+                    + 1;
                 self.statistics.skipped_frames += u64::from(late);
                 self.timestamp = self.timestamp.wrapping_add(step.wrapping_mul(late));
                 self.next_frame = Some(at + ptime * late);
@@ -417,7 +427,10 @@ impl Session {
     /// When [`Session::handle_timeout`] is wanted.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.next_frame, self.finish_at, self.dtmf.poll_timeout(), self.silence_ends()].into_iter().flatten().min()
+        [self.next_frame, self.finish_at, self.dtmf.poll_timeout(), self.silence_ends()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The next thing that happened.

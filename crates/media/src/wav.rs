@@ -25,12 +25,17 @@ pub enum WavError {
 pub fn read(path: &Path) -> Result<Vec<i16>, WavError> {
     let mut reader = hound::WavReader::open(path).map_err(|e| match e {
         hound::Error::IoError(e) => WavError::Unreadable(e.to_string()),
-        hound::Error::Unsupported => WavError::Unreadable("its encoding is not PCM; convert it to 16-bit PCM".to_owned()),
+        hound::Error::Unsupported => {
+            WavError::Unreadable("its encoding is not PCM; convert it to 16-bit PCM".to_owned())
+        }
         e => WavError::Unreadable(format!("it is not a valid WAV file: {e}")),
     })?;
     let spec = reader.spec();
     if spec.channels == 0 || spec.sample_rate < 1_000 || spec.sample_rate > 192_000 {
-        return Err(WavError::Unreadable(format!("{} channels at {} Hz are not supported", spec.channels, spec.sample_rate)));
+        return Err(WavError::Unreadable(format!(
+            "{} channels at {} Hz are not supported",
+            spec.channels, spec.sample_rate
+        )));
     }
     if reader.duration() / spec.sample_rate > MAX_SECONDS {
         return Err(WavError::TooLong);
@@ -38,11 +43,16 @@ pub fn read(path: &Path) -> Result<Vec<i16>, WavError> {
     let scale = 1.0 / (1_i64 << (spec.bits_per_sample.clamp(1, 32) - 1)) as f32;
     let broken = |e: hound::Error| WavError::Unreadable(format!("it is cut short or damaged: {e}"));
     let samples: Vec<f32> = match spec.sample_format {
-        hound::SampleFormat::Int => reader.samples::<i32>().map(|s| s.map(|s| s as f32 * scale)).collect::<Result<_, _>>().map_err(broken)?,
+        hound::SampleFormat::Int => reader
+            .samples::<i32>()
+            .map(|s| s.map(|s| s as f32 * scale))
+            .collect::<Result<_, _>>()
+            .map_err(broken)?,
         hound::SampleFormat::Float => reader.samples::<f32>().collect::<Result<_, _>>().map_err(broken)?,
     };
     let channels = usize::from(spec.channels);
-    let mono: Vec<f32> = samples.chunks(channels).map(|frame| frame.iter().sum::<f32>() / channels as f32).collect();
+    let mono: Vec<f32> =
+        samples.chunks(channels).map(|frame| frame.iter().sum::<f32>() / channels as f32).collect();
     let mono = resample(&mono, spec.sample_rate);
     if mono.is_empty() {
         return Err(WavError::Empty);
@@ -70,7 +80,11 @@ fn resample(input: &[f32], rate: u32) -> Vec<f32> {
             let mut sum = 0.0;
             for (k, sample) in input.iter().enumerate().take(last + 1).skip(first) {
                 let x = k as f64 - centre;
-                let sinc = if x == 0.0 { 1.0 } else { (std::f64::consts::PI * x * cutoff).sin() / (std::f64::consts::PI * x * cutoff) };
+                let sinc = if x == 0.0 {
+                    1.0
+                } else {
+                    (std::f64::consts::PI * x * cutoff).sin() / (std::f64::consts::PI * x * cutoff)
+                };
                 let window = 0.5 + 0.5 * (std::f64::consts::PI * x / reach).cos();
                 sum += f64::from(*sample) * sinc * window * cutoff;
             }
@@ -86,7 +100,12 @@ mod tests {
 
     fn file(rate: u32, hz: f32) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let spec = hound::WavSpec { channels: 2, sample_rate: rate, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+        let spec = hound::WavSpec {
+            channels: 2,
+            sample_rate: rate,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
         let mut writer = hound::WavWriter::create(file.path(), spec).unwrap();
         for n in 0..rate {
             let sample = (10_000.0 * (std::f32::consts::TAU * hz * n as f32 / rate as f32).sin()) as i16;

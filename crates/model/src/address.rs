@@ -44,7 +44,8 @@ impl fmt::Display for AddressRange {
 impl FromStr for AddressRange {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let rule = "must be an IPv4 or IPv6 address or CIDR prefix, for example 203.0.113.7 or 198.51.100.0/24";
+        let rule =
+            "must be an IPv4 or IPv6 address or CIDR prefix, for example 203.0.113.7 or 198.51.100.0/24";
         let net = match text.parse::<IpAddr>() {
             Ok(ip) => IpNet::from(ip.to_canonical()),
             Err(_) => text.parse::<IpNet>().map_err(|_| rule.to_owned())?.trunc(),
@@ -72,8 +73,9 @@ pub fn parse_address_ranges(field: &str, list: &[String]) -> Result<Option<Vec<A
         if entry.is_empty() {
             continue;
         }
-        let range = entry.parse().map_err(|rule: String| {
-            Invalid { path: vec![field.to_owned(), index.to_string()], message: format!("{entry:?} {rule}") }
+        let range = entry.parse().map_err(|rule: String| Invalid {
+            path: vec![field.to_owned(), index.to_string()],
+            message: format!("{entry:?} {rule}"),
         })?;
         ranges.push(range);
     }
@@ -137,7 +139,9 @@ impl FromStr for CarrierAddress {
         };
         let port = match port {
             None => None,
-            Some(digits) if !digits.is_empty() && digits.len() <= 5 && digits.bytes().all(|b| b.is_ascii_digit()) => {
+            Some(digits)
+                if !digits.is_empty() && digits.len() <= 5 && digits.bytes().all(|b| b.is_ascii_digit()) =>
+            {
                 match digits.parse::<u16>() {
                     Ok(0) | Err(_) => return Err("has a port outside 1-65535".to_owned()),
                     Ok(port) => Some(port),
@@ -180,7 +184,9 @@ mod tests {
 
     #[test]
     fn empty_entries_are_stripped_and_an_empty_list_means_no_restriction() {
-        let list = |l: &[&str]| parse_address_ranges("allowed_addresses", &l.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
+        let list = |l: &[&str]| {
+            parse_address_ranges("allowed_addresses", &l.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+        };
         assert_eq!(list(&[]).unwrap(), None);
         assert_eq!(list(&["", "  "]).unwrap(), None);
         assert_eq!(list(&["", "10.0.0.1"]).unwrap().unwrap().len(), 1);
@@ -191,13 +197,41 @@ mod tests {
 
     #[test]
     fn carrier_addresses() {
-        for good in ["a.example", "a.example:5080", "203.0.113.7", "[2001:db8::1]:5061", "2001:db8::1", "localhost", "sip_1.example."] {
+        for good in [
+            "a.example",
+            "a.example:5080",
+            "203.0.113.7",
+            "[2001:db8::1]:5061",
+            "2001:db8::1",
+            "localhost",
+            "sip_1.example.",
+        ] {
             assert!(good.parse::<CarrierAddress>().is_ok(), "{good}");
         }
         for bad in [
-            "", " ", "sip:a.example", "u@a.example", "a.example;transport=tcp", "a.example\r\nX: y", "a b", "a.example:0",
-            "a.example:65536", "a.example:", ":5060", "a..b", "-a.example", ".1", "[.1]", "[::1", "300.1.1.1", "2130706433",
-            "a.example?x=y", "a.example/", "\u{e9}.example", "[::1]5060", "a.example:+5",
+            "",
+            " ",
+            "sip:a.example",
+            "u@a.example",
+            "a.example;transport=tcp",
+            "a.example\r\nX: y",
+            "a b",
+            "a.example:0",
+            "a.example:65536",
+            "a.example:",
+            ":5060",
+            "a..b",
+            "-a.example",
+            ".1",
+            "[.1]",
+            "[::1",
+            "300.1.1.1",
+            "2130706433",
+            "a.example?x=y",
+            "a.example/",
+            "\u{e9}.example",
+            "[::1]5060",
+            "a.example:+5",
         ] {
             assert!(bad.parse::<CarrierAddress>().is_err(), "{bad:?}");
         }

@@ -147,7 +147,10 @@ impl Play {
                 if relative {
                     Ok(())
                 } else {
-                    Err(Invalid::field("file", "must be a path below the node's audio directory, without .. and not absolute"))
+                    Err(Invalid::field(
+                        "file",
+                        "must be a path below the node's audio directory, without .. and not absolute",
+                    ))
                 }
             }
             (None, Some(tones)) => {
@@ -159,7 +162,8 @@ impl Play {
                         let e = Invalid::field("hz", "must be from 0 (silence) to 4000");
                         return Err(e.within(index.to_string()).within("tones"));
                     }
-                    range("ms", tone.ms, 1, MAX_TONE_MS).map_err(|e| e.within(index.to_string()).within("tones"))?;
+                    range("ms", tone.ms, 1, MAX_TONE_MS)
+                        .map_err(|e| e.within(index.to_string()).within("tones"))?;
                 }
                 Ok(())
             }

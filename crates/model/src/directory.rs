@@ -1,7 +1,7 @@
 //! What the data plane must know of the configuration, and how changes reach it.
 
 use crate::{
-    AgentConfig, AgentId, AgentVersionId, AddressRange, E164, OrganizationId, PhoneNumber, Trunk, TrunkId,
+    AddressRange, AgentConfig, AgentId, AgentVersionId, E164, OrganizationId, PhoneNumber, Trunk, TrunkId,
 };
 use std::sync::Arc;
 

@@ -30,7 +30,10 @@ pub fn no_control_characters(field: &str, value: &str) -> Result<(), Invalid> {
     match value.char_indices().find(|(_, c)| c.is_control()) {
         Some((at, c)) => Err(Invalid::field(
             field,
-            format!("holds the control character U+{:04X} at byte {at}; control characters are not allowed", c as u32),
+            format!(
+                "holds the control character U+{:04X} at byte {at}; control characters are not allowed",
+                c as u32
+            ),
         )),
         None => Ok(()),
     }

@@ -61,7 +61,8 @@ impl FromStr for E164 {
         if well_formed {
             Ok(Self(text.to_owned()))
         } else {
-            Err("must be an E.164 number: + and 2 to 15 digits, the first not 0, for example +14155550100".to_owned())
+            Err("must be an E.164 number: + and 2 to 15 digits, the first not 0, for example +14155550100"
+                .to_owned())
         }
     }
 }
@@ -100,8 +101,13 @@ mod tests {
 
     #[test]
     fn normalises_what_carriers_send() {
-        for text in ["+14155550100", "14155550100", "0014155550100", "+1 (415) 555-0100", "+14155550100;npdi"] {
-            assert_eq!(E164::normalise(text).map(|n| n.to_string()).as_deref(), Some("+14155550100"), "{text}");
+        for text in ["+14155550100", "14155550100", "0014155550100", "+1 (415) 555-0100", "+14155550100;npdi"]
+        {
+            assert_eq!(
+                E164::normalise(text).map(|n| n.to_string()).as_deref(),
+                Some("+14155550100"),
+                "{text}"
+            );
         }
         for text in ["", "+", "alice", "+0123", "1234567890123456", "+1415555010a", "anonymous"] {
             assert_eq!(E164::normalise(text), None, "{text}");

@@ -35,9 +35,9 @@ impl fmt::Display for Timestamp {
 impl FromStr for Timestamp {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        s.parse::<jiff::Timestamp>()
-            .map(|t| Self(t.as_microsecond()))
-            .map_err(|_| "must be an RFC 3339 date-time with an offset, for example 2026-01-31T12:00:00Z".to_owned())
+        s.parse::<jiff::Timestamp>().map(|t| Self(t.as_microsecond())).map_err(|_| {
+            "must be an RFC 3339 date-time with an offset, for example 2026-01-31T12:00:00Z".to_owned()
+        })
     }
 }
 

@@ -81,7 +81,10 @@ pub fn parse_name(name: &str) -> Result<String, Invalid> {
     let name = name.trim();
     let length = name.chars().count();
     if length == 0 || length > MAX_NAME {
-        return Err(Invalid::field("name", format!("has {length} characters after trimming; 1 to {MAX_NAME} are allowed")));
+        return Err(Invalid::field(
+            "name",
+            format!("has {length} characters after trimming; 1 to {MAX_NAME} are allowed"),
+        ));
     }
     no_control_characters("name", name)?;
     Ok(name.to_owned())

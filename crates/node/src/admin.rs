@@ -152,28 +152,42 @@ pub(crate) struct Config {
 
 impl Config {
     fn inbound(&self) -> Result<Option<InboundConfig>, Failure> {
-        if self.inbound_enable_noise_cancellation.is_none() && self.inbound_media_encryption.is_none() && self.inbound_allowed_address.is_empty() {
+        if self.inbound_enable_noise_cancellation.is_none()
+            && self.inbound_media_encryption.is_none()
+            && self.inbound_allowed_address.is_empty()
+        {
             return Ok(None);
         }
-        let allowed = model::address::parse_address_ranges("--inbound-allowed-address", &self.inbound_allowed_address);
+        let allowed =
+            model::address::parse_address_ranges("--inbound-allowed-address", &self.inbound_allowed_address);
         Ok(Some(InboundConfig {
             enable_noise_cancellation: self.inbound_enable_noise_cancellation.unwrap_or_default(),
-            media_encryption: parse("--inbound-media-encryption", self.inbound_media_encryption.as_deref())?.unwrap_or_default(),
+            media_encryption: parse("--inbound-media-encryption", self.inbound_media_encryption.as_deref())?
+                .unwrap_or_default(),
             allowed_addresses: allowed.map_err(|e| Failure::usage(e.to_string()))?,
         }))
     }
 
     fn outbound(&self) -> Result<Option<OutboundConfig>, Failure> {
-        let Some(address) = parse("--outbound-address", self.outbound_address.as_deref())? else { return Ok(None) };
+        let Some(address) = parse("--outbound-address", self.outbound_address.as_deref())? else {
+            return Ok(None);
+        };
         let missing = |flag: &str| Failure::usage(format!("{flag} is required with --outbound-address"));
-        let username = self.outbound_auth_username.clone().ok_or_else(|| missing("--outbound-auth-username"))?;
-        let mut password = self.outbound_auth_password.clone().ok_or_else(|| missing("--outbound-auth-password"))?;
+        let username =
+            self.outbound_auth_username.clone().ok_or_else(|| missing("--outbound-auth-username"))?;
+        let mut password =
+            self.outbound_auth_password.clone().ok_or_else(|| missing("--outbound-auth-password"))?;
         if password == "-" {
             password.clear();
-            std::io::stdin().take(4_096).read_to_string(&mut password).map_err(|e| Failure::usage(format!("standard input: {e}")))?;
+            std::io::stdin()
+                .take(4_096)
+                .read_to_string(&mut password)
+                .map_err(|e| Failure::usage(format!("standard input: {e}")))?;
             password = password.trim_end_matches(['\r', '\n']).to_owned();
         }
-        for (flag, value) in [("--outbound-auth-username", &username), ("--outbound-auth-password", &password)] {
+        for (flag, value) in
+            [("--outbound-auth-username", &username), ("--outbound-auth-password", &password)]
+        {
             model::trunk::check_credential(flag, value).map_err(|e| Failure::usage(e.to_string()))?;
         }
         Ok(Some(OutboundConfig {
@@ -181,13 +195,18 @@ impl Config {
             auth_username: username,
             auth_password: Secret::new(password),
             transport: parse("--outbound-transport", self.outbound_transport.as_deref())?.unwrap_or_default(),
-            media_encryption: parse("--outbound-media-encryption", self.outbound_media_encryption.as_deref())?.unwrap_or_default(),
+            media_encryption: parse(
+                "--outbound-media-encryption",
+                self.outbound_media_encryption.as_deref(),
+            )?
+            .unwrap_or_default(),
         }))
     }
 }
 
 fn parse<T: std::str::FromStr<Err = String>>(flag: &str, text: Option<&str>) -> Result<Option<T>, Failure> {
-    text.map(|text| text.parse().map_err(|rule: String| Failure::usage(format!("{flag} {text}: {rule}")))).transpose()
+    text.map(|text| text.parse().map_err(|rule: String| Failure::usage(format!("{flag} {text}: {rule}"))))
+        .transpose()
 }
 
 fn checked_name(name: &str) -> Result<String, Failure> {
@@ -229,26 +248,36 @@ pub(crate) async fn run(settings: &Settings, command: Command) -> Result<ExitCod
         Command::Org(Org::Create { name, json }) => {
             let (made, _) = store.create_organization(&checked_name(&name)?).await?;
             if json {
-                answer(json!({"id": made.id, "name": made.name, "created_at": made.created_at, "updated_at": made.updated_at}));
+                answer(
+                    json!({"id": made.id, "name": made.name, "created_at": made.created_at, "updated_at": made.updated_at}),
+                );
             } else {
                 answer(made.id);
             }
         }
         Command::Key(Key::Create { org, name, scopes, expires, json }) => {
             let scopes = if scopes.is_empty() { Scope::ALL.to_vec() } else { scopes };
-            let made = store.create_key(org, &checked_name(&name)?, &scopes, expires).await.map_err(|e| no_org(e, org))?;
+            let made = store
+                .create_key(org, &checked_name(&name)?, &scopes, expires)
+                .await
+                .map_err(|e| no_org(e, org))?;
             if json {
                 let scopes: Vec<&str> = scopes.iter().map(|s| s.as_str()).collect();
-                answer(json!({"id": made.id, "organization_id": org, "name": name, "scopes": scopes, "expires_at": expires, "key": made.token.expose()}));
+                answer(
+                    json!({"id": made.id, "organization_id": org, "name": name, "scopes": scopes, "expires_at": expires, "key": made.token.expose()}),
+                );
             } else {
                 answer(made.token.expose());
             }
         }
         Command::Token(Token::Create { user, org, json }) => {
             let first = *org.first().ok_or_else(|| Failure::usage("--org is required"))?;
-            let made = store.create_token(&user, &org, Scope::ALL, None).await.map_err(|e| no_org(e, first))?;
+            let made =
+                store.create_token(&user, &org, Scope::ALL, None).await.map_err(|e| no_org(e, first))?;
             if json {
-                answer(json!({"id": made.id, "user": user, "organizations": org, "token": made.token.expose()}));
+                answer(
+                    json!({"id": made.id, "user": user, "organizations": org, "token": made.token.expose()}),
+                );
             } else {
                 answer(made.token.expose());
             }
@@ -296,7 +325,12 @@ async fn managed_trunk(store: &Store, command: ManagedTrunk) -> Result<(), Failu
                 answer(Value::Array(managed.iter().map(show).collect()));
             } else {
                 for trunk in managed {
-                    answer(format!("{}  {}  {}", trunk.id, trunk.managed_account_id.unwrap_or_default(), trunk.name));
+                    answer(format!(
+                        "{}  {}  {}",
+                        trunk.id,
+                        trunk.managed_account_id.unwrap_or_default(),
+                        trunk.name
+                    ));
                 }
             }
         }
@@ -316,13 +350,15 @@ async fn managed_trunk(store: &Store, command: ManagedTrunk) -> Result<(), Failu
         }
         ManagedTrunk::Number(Number::Add { number, org, trunk, outbound_shareable }) => {
             require_managed(store, org, trunk).await?;
-            let phone_number = parse("number", Some(&number))?.ok_or_else(|| Failure::usage("a number is required"))?;
+            let phone_number =
+                parse("number", Some(&number))?.ok_or_else(|| Failure::usage("a number is required"))?;
             let new = NewNumber { phone_number, trunk_id: trunk, outbound_shareable, allow_managed: true };
             let (made, _) = store.create_number(org, new).await?;
             answer(made.phone_number);
         }
         ManagedTrunk::Number(Number::Remove { number, org }) => {
-            let key = parse("number", Some(&number))?.ok_or_else(|| Failure::usage("a number is required"))?;
+            let key =
+                parse("number", Some(&number))?.ok_or_else(|| Failure::usage("a number is required"))?;
             let known = store.number(org, &key).await?;
             require_managed(store, org, known.trunk_id).await?;
             store.delete_number(org, &key, true).await?;
@@ -335,7 +371,9 @@ async fn require_managed(store: &Store, org: OrganizationId, id: TrunkId) -> Res
     match store.trunk(org, id).await {
         Ok(trunk) if trunk.is_managed() => Ok(()),
         Ok(_) => Err(Failure::new(format!("trunk {id} is the customer's own; it is changed over the API"))),
-        Err(store::StoreError::NotFound) => Err(Failure::new(format!("organization {org} has no trunk {id}"))),
+        Err(store::StoreError::NotFound) => {
+            Err(Failure::new(format!("organization {org} has no trunk {id}")))
+        }
         Err(other) => Err(other.into()),
     }
 }

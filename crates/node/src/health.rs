@@ -24,8 +24,13 @@ impl Health for NodeHealth {
         Box::pin(async {
             let store = self.store.ping().await;
             let status = self.gateway.status();
-            let listeners: Vec<String> =
-                self.gateway.local_udp().iter().chain(&self.gateway.local_tcp()).map(ToString::to_string).collect();
+            let listeners: Vec<String> = self
+                .gateway
+                .local_udp()
+                .iter()
+                .chain(&self.gateway.local_tcp())
+                .map(ToString::to_string)
+                .collect();
             vec![
                 Check {
                     name: "store",
@@ -54,10 +59,26 @@ impl Health for NodeHealth {
 
         let status = self.gateway.status();
         let mut registry = Registry::default();
-        registry.register("tandem_calls_active", "Calls that have not ended", ConstGauge::new(i64::from(status.active_calls)));
-        registry.register("tandem_rtp_ports_free", "RTP ports that no call holds", ConstGauge::new(i64::from(status.rtp_ports_free)));
-        registry.register("tandem_sip_connections", "Open TCP connections", ConstGauge::new(i64::from(status.connections)));
-        registry.register("tandem_records_lost", "Records lost because the queue was full", ConstCounter::new(status.records_lost));
+        registry.register(
+            "tandem_calls_active",
+            "Calls that have not ended",
+            ConstGauge::new(i64::from(status.active_calls)),
+        );
+        registry.register(
+            "tandem_rtp_ports_free",
+            "RTP ports that no call holds",
+            ConstGauge::new(i64::from(status.rtp_ports_free)),
+        );
+        registry.register(
+            "tandem_sip_connections",
+            "Open TCP connections",
+            ConstGauge::new(i64::from(status.connections)),
+        );
+        registry.register(
+            "tandem_records_lost",
+            "Records lost because the queue was full",
+            ConstCounter::new(status.records_lost),
+        );
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &registry);

@@ -56,7 +56,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging();
+    // The demonstration tells its own story.
+    logging(if matches!(cli.command, Command::Demo { .. }) { "warn" } else { "info" });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the runtime does not start: {error}"), 1),
@@ -68,10 +69,12 @@ fn main() -> ExitCode {
             Ok(settings) => runtime.block_on(serve::run(settings)),
             Err(bad) => return fail(&bad.0, USAGE),
         },
-        Command::Org(_) | Command::Key(_) | Command::Token(_) | Command::ManagedTrunk(_) => match settings() {
-            Ok(settings) => runtime.block_on(admin::run(&settings, cli.command.into())),
-            Err(bad) => return fail(&bad.0, USAGE),
-        },
+        Command::Org(_) | Command::Key(_) | Command::Token(_) | Command::ManagedTrunk(_) => {
+            match settings() {
+                Ok(settings) => runtime.block_on(admin::run(&settings, cli.command.into())),
+                Err(bad) => return fail(&bad.0, USAGE),
+            }
+        }
     };
     match done {
         Ok(code) => code,
@@ -120,9 +123,14 @@ fn fail(message: &str, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// Logs go to standard error, filtered by RUST_LOG, `info` by default.
-fn logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+/// Logs go to standard error, filtered by RUST_LOG.
+fn logging(default: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .with_target(false)
+        .init();
 }

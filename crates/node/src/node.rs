@@ -52,12 +52,18 @@ impl Node {
             tracing::warn!(orphans, "calls that a crash left open were closed as failed");
         }
         let http = TcpListener::bind(settings.http_listen).await.map_err(|e| {
-            let problem = if e.kind() == std::io::ErrorKind::AddrInUse { "the port is in use; choose another, or 0".to_owned() } else { e.to_string() };
+            let problem = if e.kind() == std::io::ErrorKind::AddrInUse {
+                "the port is in use; choose another, or 0".to_owned()
+            } else {
+                e.to_string()
+            };
             Failure::usage(format!("http.listen = {}: {problem}", settings.http_listen))
         })?;
         let metrics = match settings.metrics_listen {
             Some(address) => Some(
-                TcpListener::bind(address).await.map_err(|e| Failure::usage(format!("http.metrics_listen = {address}: {e}")))?,
+                TcpListener::bind(address)
+                    .await
+                    .map_err(|e| Failure::usage(format!("http.metrics_listen = {address}: {e}")))?,
             ),
             None => None,
         };
@@ -71,8 +77,14 @@ impl Node {
         let feed = tokio::spawn(directory_feed::run(store.clone(), feed, gateway.directory(), sequence));
         let writer = tokio::spawn(records::run(store.clone(), queue));
         let health = Arc::new(health::NodeHealth::new(store.clone(), Arc::clone(&gateway)));
-        let state = api::ApiState::new(store.clone(), cluster, node_name, env!("CARGO_PKG_VERSION").to_owned(), health)
-            .with_rate_limit(settings.rate_limit);
+        let state = api::ApiState::new(
+            store.clone(),
+            cluster,
+            node_name,
+            env!("CARGO_PKG_VERSION").to_owned(),
+            health,
+        )
+        .with_rate_limit(settings.rate_limit);
         let http_address = http.local_addr().map_err(|e| Failure::new(e.to_string()))?;
         let (stop_http, stopped) = oneshot::channel::<()>();
         let router = api::router(state);

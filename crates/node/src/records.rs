@@ -51,13 +51,15 @@ fn latest(records: impl Iterator<Item = gateway::Record>) -> Vec<store::Record> 
     for record in records {
         match record {
             gateway::Record::Decision(decision) => batch.push(store::Record::Decision(*decision)),
-            gateway::Record::Conversation(conversation) => match places.get(&conversation.id).and_then(|at| batch.get_mut(*at)) {
-                Some(slot) => *slot = store::Record::Conversation(*conversation),
-                None => {
-                    places.insert(conversation.id, batch.len());
-                    batch.push(store::Record::Conversation(*conversation));
+            gateway::Record::Conversation(conversation) => {
+                match places.get(&conversation.id).and_then(|at| batch.get_mut(*at)) {
+                    Some(slot) => *slot = store::Record::Conversation(*conversation),
+                    None => {
+                        places.insert(conversation.id, batch.len());
+                        batch.push(store::Record::Conversation(*conversation));
+                    }
                 }
-            },
+            }
         }
     }
     batch

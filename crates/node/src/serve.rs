@@ -28,7 +28,10 @@ pub(crate) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
             }
         }
     }
-    tracing::info!(calls = node.gateway.status().active_calls, "draining: no new calls; a second signal ends at once");
+    tracing::info!(
+        calls = node.gateway.status().active_calls,
+        "draining: no new calls; a second signal ends at once"
+    );
     tokio::select! {
         () = node.gateway.drain() => {}
         _ = terminate.recv() => {}

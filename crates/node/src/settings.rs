@@ -25,12 +25,33 @@ pub(crate) struct Settings {
 }
 
 /// Keys whose part of the product is not in this release: set, they end the start instead of being passed over.
-const LATER: &[&str] = &["sip.tls", "sip.tls_cert", "sip.tls_key", "sip.tls_ca", "sip.tls_client_ca", "sip.hep", "bus.url"];
+const LATER: &[&str] =
+    &["sip.tls", "sip.tls_cert", "sip.tls_key", "sip.tls_ca", "sip.tls_client_ca", "sip.hep", "bus.url"];
 const KEYS: &[&str] = &[
-    "data_dir", "http.listen", "http.metrics_listen", "http.rate_limit", "sip.udp", "sip.tcp", "sip.domain", "sip.advertise",
-    "sip.unknown_sources", "sip.domains", "sip.large_requests", "sip.refusals", "node.name", "node.drain_timeout",
-    "media.address", "media.advertise", "media.ports", "media.timeout_s", "media.initial_timeout_s",
-    "media.noise_cancellation", "store.url", "secrets.key_file", "net.private_targets", "limits.max_calls",
+    "data_dir",
+    "http.listen",
+    "http.metrics_listen",
+    "http.rate_limit",
+    "sip.udp",
+    "sip.tcp",
+    "sip.domain",
+    "sip.advertise",
+    "sip.unknown_sources",
+    "sip.domains",
+    "sip.large_requests",
+    "sip.refusals",
+    "node.name",
+    "node.drain_timeout",
+    "media.address",
+    "media.advertise",
+    "media.ports",
+    "media.timeout_s",
+    "media.initial_timeout_s",
+    "media.noise_cancellation",
+    "store.url",
+    "secrets.key_file",
+    "net.private_targets",
+    "limits.max_calls",
 ];
 /// Variables of the environment that are not settings.
 const OTHER_VARIABLES: &[&str] = &["TANDEM_URL", "TANDEM_API_KEY", "TANDEM_CONFIG"];
@@ -53,14 +74,18 @@ pub(crate) fn load(config: Option<&Path>, flags: &[String]) -> Result<Settings, 
         read_file(&path, &mut raw)?;
     }
     for (name, value) in std::env::vars_os() {
-        let Some(name) = name.to_str().filter(|n| n.starts_with("TANDEM_") && !OTHER_VARIABLES.contains(n)) else { continue };
+        let Some(name) = name.to_str().filter(|n| n.starts_with("TANDEM_") && !OTHER_VARIABLES.contains(n))
+        else {
+            continue;
+        };
         let key = name.trim_start_matches("TANDEM_").replace("__", ".").to_ascii_lowercase();
         let text = value.to_str().ok_or_else(|| BadSetting(format!("{name}: is not UTF-8")))?.to_owned();
         known(&key, name, &text)?;
         raw.insert(key, Raw { text, name: name.to_owned() });
     }
     for flag in flags {
-        let (key, text) = flag.split_once('=').ok_or_else(|| BadSetting(format!("--set {flag}: must be key=value")))?;
+        let (key, text) =
+            flag.split_once('=').ok_or_else(|| BadSetting(format!("--set {flag}: must be key=value")))?;
         known(key, key, text)?;
         raw.insert(key.to_owned(), Raw { text: text.to_owned(), name: key.to_owned() });
     }
@@ -69,7 +94,9 @@ pub(crate) fn load(config: Option<&Path>, flags: &[String]) -> Result<Settings, 
 
 fn known(key: &str, name: &str, value: &str) -> Result<(), BadSetting> {
     if LATER.contains(&key) {
-        return Err(BadSetting(format!("{name} = {value}: this setting is not available in this release; leave it out")));
+        return Err(BadSetting(format!(
+            "{name} = {value}: this setting is not available in this release; leave it out"
+        )));
     }
     if KEYS.contains(&key) {
         return Ok(());
@@ -78,14 +105,17 @@ fn known(key: &str, name: &str, value: &str) -> Result<(), BadSetting> {
 }
 
 fn read_file(path: &Path, raw: &mut BTreeMap<String, Raw>) -> Result<(), BadSetting> {
-    let text = std::fs::read_to_string(path).map_err(|e| BadSetting(format!("--config {}: cannot be read: {e}", path.display())))?;
-    let table: toml::Table =
-        text.parse().map_err(|e: toml::de::Error| BadSetting(format!("{}: is not TOML: {}", path.display(), e.message())))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| BadSetting(format!("--config {}: cannot be read: {e}", path.display())))?;
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+        BadSetting(format!("{}: is not TOML: {}", path.display(), e.message()))
+    })?;
     let mut put = |key: String, value: &toml::Value| {
         let text = match value {
             toml::Value::String(text) => text.clone(),
             toml::Value::Array(items) => {
-                let items: Vec<String> = items.iter().map(|i| i.as_str().map_or_else(|| i.to_string(), str::to_owned)).collect();
+                let items: Vec<String> =
+                    items.iter().map(|i| i.as_str().map_or_else(|| i.to_string(), str::to_owned)).collect();
                 items.join(",")
             }
             other => other.to_string(),
@@ -110,51 +140,96 @@ fn read_file(path: &Path, raw: &mut BTreeMap<String, Raw>) -> Result<(), BadSett
 struct Values(BTreeMap<String, Raw>);
 
 impl Values {
-    fn get<T>(&self, key: &str, default: T, rule: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, BadSetting> {
+    fn get<T>(
+        &self,
+        key: &str,
+        default: T,
+        rule: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, BadSetting> {
         match self.0.get(key) {
             None => Ok(default),
-            Some(raw) => read(raw.text.trim()).ok_or_else(|| BadSetting(format!("{} = {}: {rule}", raw.name, raw.text))),
+            Some(raw) => read(raw.text.trim())
+                .ok_or_else(|| BadSetting(format!("{} = {}: {rule}", raw.name, raw.text))),
         }
     }
 
     fn settings(&self) -> Result<Settings, BadSetting> {
         let defaults = gateway::Settings::default();
-        let data_dir = self.get("data_dir", PathBuf::from("./tandem-data"), "must be a directory's path", path)?;
-        let addresses = "must be address:port, for example 0.0.0.0:5060, or a list of such; port 0 picks a free one";
+        let data_dir =
+            self.get("data_dir", PathBuf::from("./tandem-data"), "must be a directory's path", path)?;
+        let addresses =
+            "must be address:port, for example 0.0.0.0:5060, or a list of such; port 0 picks a free one";
         let seconds = "must be a time in seconds, for example 30 or 30s";
         let rate = "must be COUNT/TIME, for example 200/10s, or 0 for no limit";
-        let large = self.get("sip.large_requests", "udp".to_owned(), "must be udp", |t| (t == "udp").then(|| t.to_owned()))?;
+        let large = self.get("sip.large_requests", "udp".to_owned(), "must be udp", |t| {
+            (t == "udp").then(|| t.to_owned())
+        })?;
         debug_assert_eq!(large, "udp");
-        self.get("media.noise_cancellation", (), "must be standard or high", |t| matches!(t, "standard" | "high").then_some(()))?;
+        self.get("media.noise_cancellation", (), "must be standard or high", |t| {
+            matches!(t, "standard" | "high").then_some(())
+        })?;
         self.get("net.private_targets", (), "must be allow, deny, or a list of CIDR prefixes", |t| {
             let list = || t.split(',').all(|p| p.trim().parse::<model::AddressRange>().is_ok());
             (matches!(t, "allow" | "deny") || list()).then_some(())
         })?;
         let media = gateway::MediaSettings {
-            address: self.get("media.address", None, "must be an IP address", |t| t.parse().ok().map(Some))?,
-            advertise: self.get("media.advertise", None, "must be an IP address", |t| t.parse().ok().map(Some))?,
-            ports: self.get("media.ports", defaults.media.ports, "must be FIRST-LAST with at least one even port, for example 20000-29999", ports)?,
+            address: self
+                .get("media.address", None, "must be an IP address", |t| t.parse().ok().map(Some))?,
+            advertise: self
+                .get("media.advertise", None, "must be an IP address", |t| t.parse().ok().map(Some))?,
+            ports: self.get(
+                "media.ports",
+                defaults.media.ports,
+                "must be FIRST-LAST with at least one even port, for example 20000-29999",
+                ports,
+            )?,
             timeout: self.get("media.timeout_s", defaults.media.timeout, seconds, duration)?,
-            initial_timeout: self.get("media.initial_timeout_s", defaults.media.initial_timeout, seconds, duration)?,
+            initial_timeout: self.get(
+                "media.initial_timeout_s",
+                defaults.media.initial_timeout,
+                seconds,
+                duration,
+            )?,
             audio_dir: data_dir.join("audio"),
         };
         let gateway = gateway::Settings {
-            node_name: self.get("node.name", host_name(), "must be 1 to 64 characters without white space", name)?,
+            node_name: self.get(
+                "node.name",
+                host_name(),
+                "must be 1 to 64 characters without white space",
+                name,
+            )?,
             udp: self.get("sip.udp", defaults.udp, addresses, socket_addresses)?,
             tcp: self.get("sip.tcp", defaults.tcp, addresses, socket_addresses)?,
             domain: self.get("sip.domain", None, "must be a host name", |t| host(t).map(Some))?,
             domains: self.get("sip.domains", Vec::new(), "must be a list of host names", |t| {
                 t.split(',').map(str::trim).filter(|d| !d.is_empty()).map(host).collect()
             })?,
-            advertise: self.get("sip.advertise", None, "must be a host or address with an optional port", advertise)?,
-            unknown_sources: self.get("sip.unknown_sources", UnknownSources::Reject, "must be reject or drop", |t| match t {
-                "reject" => Some(UnknownSources::Reject),
-                "drop" => Some(UnknownSources::Drop),
-                _ => None,
-            })?,
+            advertise: self.get(
+                "sip.advertise",
+                None,
+                "must be a host or address with an optional port",
+                advertise,
+            )?,
+            unknown_sources: self.get(
+                "sip.unknown_sources",
+                UnknownSources::Reject,
+                "must be reject or drop",
+                |t| match t {
+                    "reject" => Some(UnknownSources::Reject),
+                    "drop" => Some(UnknownSources::Drop),
+                    _ => None,
+                },
+            )?,
             refusals: self.get("sip.refusals", defaults.refusals, rate, rate_limit)?,
             media,
-            max_calls: self.get("limits.max_calls", defaults.max_calls, "must be a whole number from 1", |t| t.parse().ok().filter(|n| *n > 0))?,
+            max_calls: self.get(
+                "limits.max_calls",
+                defaults.max_calls,
+                "must be a whole number from 1",
+                |t| t.parse().ok().filter(|n| *n > 0),
+            )?,
             drain_timeout: self.get("node.drain_timeout", defaults.drain_timeout, seconds, duration)?,
         };
         let store = format!("sqlite:{}", data_dir.join("tandem.db").display());
@@ -164,13 +239,28 @@ impl Values {
             n => n.parse().ok().map(Some),
         };
         Ok(Settings {
-            http_listen: self.get("http.listen", SocketAddr::from(([127, 0, 0, 1], 8080)), "must be address:port", |t| t.parse().ok())?,
-            metrics_listen: self.get("http.metrics_listen", None, "must be address:port", |t| t.parse().ok().map(Some))?,
-            rate_limit: self.get("http.rate_limit", std::num::NonZeroU32::new(1_000), "must be COUNT/s, or 0 for no limit", per_second)?,
-            store_url: self.get("store.url", store, only_sqlite, |t| t.starts_with("sqlite:").then(|| t.to_owned()))?,
-            key_files: self.get("secrets.key_file", vec![data_dir.join("secret.key")], "must be a path, or a list of paths", |t| {
-                Some(t.split(',').map(|p| PathBuf::from(p.trim())).collect())
-            })?,
+            http_listen: self.get(
+                "http.listen",
+                SocketAddr::from(([127, 0, 0, 1], 8080)),
+                "must be address:port",
+                |t| t.parse().ok(),
+            )?,
+            metrics_listen: self
+                .get("http.metrics_listen", None, "must be address:port", |t| t.parse().ok().map(Some))?,
+            rate_limit: self.get(
+                "http.rate_limit",
+                std::num::NonZeroU32::new(1_000),
+                "must be COUNT/s, or 0 for no limit",
+                per_second,
+            )?,
+            store_url: self
+                .get("store.url", store, only_sqlite, |t| t.starts_with("sqlite:").then(|| t.to_owned()))?,
+            key_files: self.get(
+                "secrets.key_file",
+                vec![data_dir.join("secret.key")],
+                "must be a path, or a list of paths",
+                |t| Some(t.split(',').map(|p| PathBuf::from(p.trim())).collect()),
+            )?,
             data_dir,
             gateway,
         })
@@ -187,7 +277,8 @@ fn host_name() -> String {
 }
 
 fn name(text: &str) -> Option<String> {
-    let ok = (1..=64).contains(&text.chars().count()) && !text.chars().any(|c| c.is_whitespace() || c.is_control());
+    let ok = (1..=64).contains(&text.chars().count())
+        && !text.chars().any(|c| c.is_whitespace() || c.is_control());
     ok.then(|| text.to_owned())
 }
 
@@ -233,10 +324,23 @@ mod tests {
 
     #[test]
     fn values_are_read_and_wrong_ones_name_key_value_and_rule() {
-        let settings = set(&["sip.udp=127.0.0.1:0,[::1]:0", "media.ports=30000-30003", "sip.refusals=5/2s", "data_dir=/x"]).unwrap();
+        let settings = set(&[
+            "sip.udp=127.0.0.1:0,[::1]:0",
+            "media.ports=30000-30003",
+            "sip.refusals=5/2s",
+            "data_dir=/x",
+        ])
+        .unwrap();
         assert_eq!(settings.gateway.udp.len(), 2);
         assert_eq!(settings.store_url, "sqlite:/x/tandem.db");
-        for bad in ["sip.udp=5060", "media.ports=9-1", "limits.max_calls=0", "sip.unknown_sources=ignore", "sip.refusals=many", "store.url=postgres://x"] {
+        for bad in [
+            "sip.udp=5060",
+            "media.ports=9-1",
+            "limits.max_calls=0",
+            "sip.unknown_sources=ignore",
+            "sip.refusals=many",
+            "store.url=postgres://x",
+        ] {
             let (key, value) = bad.split_once('=').unwrap();
             assert!(set(&[bad]).unwrap_err().starts_with(&format!("{key} = {value}: must")), "{bad}");
         }

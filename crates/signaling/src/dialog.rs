@@ -45,7 +45,13 @@ impl Dialog {
     }
 
     /// The dialog a response makes at the UAC (RFC 3261 12.1.2): its Record-Route set, backwards.
-    pub(crate) fn from_response(response: &Response, local: &str, local_cseq: u32, target: &str, hop: Hop) -> Self {
+    pub(crate) fn from_response(
+        response: &Response,
+        local: &str,
+        local_cseq: u32,
+        target: &str,
+        hop: Hop,
+    ) -> Self {
         let mut routes: Vec<Box<str>> = record_routes(response).collect();
         routes.reverse();
         Self {
@@ -78,7 +84,13 @@ impl Dialog {
     }
 
     /// Begins a request inside the dialog (RFC 3261 12.2.1.1), and tells where it goes and its Request-URI.
-    pub(crate) fn request(&self, method: &str, cseq: u32, via: &str, branch: &str) -> (RequestBuilder, Hop, String) {
+    pub(crate) fn request(
+        &self,
+        method: &str,
+        cseq: u32,
+        via: &str,
+        branch: &str,
+    ) -> (RequestBuilder, Hop, String) {
         let first = self.routes.first().and_then(|r| NameAddr::parse(r));
         let strict = first.is_some_and(|route| route.uri.param("lr").is_none());
         let uri: &str = match first {
@@ -87,7 +99,10 @@ impl Dialog {
         };
         let hop = next_hop(first.map_or(&self.target, |route| route.uri.text), self.hop);
         let mut builder = RequestBuilder::new(method, uri)
-            .header(HeaderName::Via, format_args!("SIP/2.0/{} {via};branch={branch};rport", hop.transport.as_via()))
+            .header(
+                HeaderName::Via,
+                format_args!("SIP/2.0/{} {via};branch={branch};rport", hop.transport.as_via()),
+            )
             .header(HeaderName::MaxForwards, 70);
         for route in self.routes.iter().skip(usize::from(strict)) {
             builder = builder.header(HeaderName::Route, route);
@@ -115,7 +130,8 @@ pub(crate) fn next_hop(uri: &str, dialog: Hop) -> Hop {
     if dialog.transport.is_reliable() {
         return dialog;
     }
-    let other = uri.param("transport").is_some_and(|t| !t.eq_ignore_ascii_case("udp")) || uri.scheme.eq_ignore_ascii_case("sips");
+    let other = uri.param("transport").is_some_and(|t| !t.eq_ignore_ascii_case("udp"))
+        || uri.scheme.eq_ignore_ascii_case("sips");
     match uri.host.trim_matches(['[', ']']).parse() {
         Ok(ip) if !other => {
             let port = uri.port.unwrap_or(Transport::Udp.default_port());
@@ -135,7 +151,9 @@ mod tests {
         let at = |uri: &str| next_hop(uri, udp).remote.to_string();
         assert_eq!(at("sip:a@198.51.100.1"), "198.51.100.1:5060");
         assert_eq!(at("sip:a@[2001:db8::1]:5070;transport=UDP"), "[2001:db8::1]:5070");
-        for elsewhere in ["sip:pbx.example", "sip:198.51.100.1;transport=tcp", "sips:198.51.100.1", "tel:+1", "junk"] {
+        for elsewhere in
+            ["sip:pbx.example", "sip:198.51.100.1;transport=tcp", "sips:198.51.100.1", "tel:+1", "junk"]
+        {
             assert_eq!(at(elsewhere), "203.0.113.9:4000", "{elsewhere}");
         }
         let tcp = Hop { transport: Transport::Tcp, ..udp };

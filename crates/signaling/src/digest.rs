@@ -41,7 +41,9 @@ pub enum Algorithm {
 
 impl Algorithm {
     fn parse(name: &str) -> Option<Self> {
-        [Self::Md5, Self::Md5Sess, Self::Sha256, Self::Sha256Sess].into_iter().find(|a| a.as_str().eq_ignore_ascii_case(name))
+        [Self::Md5, Self::Md5Sess, Self::Sha256, Self::Sha256Sess]
+            .into_iter()
+            .find(|a| a.as_str().eq_ignore_ascii_case(name))
     }
 
     fn as_str(self) -> &'static str {
@@ -152,7 +154,14 @@ fn quote(text: &str) -> String {
 /// The Authorization or Proxy-Authorization value that answers a challenge for a request. `nonce_count` counts the
 /// requests sent with this nonce from 1; `cnonce` must not be foreseeable.
 #[must_use]
-pub fn answer(challenge: &Challenge, credentials: &Credentials, method: &str, uri: &str, nonce_count: u32, cnonce: &str) -> String {
+pub fn answer(
+    challenge: &Challenge,
+    credentials: &Credentials,
+    method: &str,
+    uri: &str,
+    nonce_count: u32,
+    cnonce: &str,
+) -> String {
     let algorithm = challenge.algorithm;
     let mut ha1 = algorithm.hash(&[&credentials.username, &challenge.realm, &credentials.password]);
     if algorithm.is_session() {
@@ -211,7 +220,9 @@ mod tests {
     #[test]
     fn the_vectors_of_rfc_7616() {
         let line = |algorithm: &str| {
-            format!("Digest realm=\"http-auth@example.org\", qop=\"auth, auth-int\", algorithm={algorithm}, nonce=\"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v\", opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\"")
+            format!(
+                "Digest realm=\"http-auth@example.org\", qop=\"auth, auth-int\", algorithm={algorithm}, nonce=\"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v\", opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\""
+            )
         };
         let credentials = Credentials::new("Mufasa".to_owned(), "Circle of Life".to_owned());
         let cnonce = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ";
@@ -220,7 +231,10 @@ mod tests {
             answer(&challenge, &credentials, "GET", "/dir/index.html", 1, cnonce)
         };
         assert_eq!(response(&answer("MD5")), "8ca523f5e9506fed4657c9700eebdbec");
-        assert_eq!(response(&answer("SHA-256")), "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1");
+        assert_eq!(
+            response(&answer("SHA-256")),
+            "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"
+        );
         assert!(answer("MD5").contains("nc=00000001, cnonce="));
     }
 
@@ -241,7 +255,13 @@ mod tests {
         let line = "Digest realm=\"a, b\", nonce=\"1\", algorithm=MD5, Digest realm=\"a\", nonce=\"2\", algorithm=SHA-256, qop=\"auth\"";
         let best = Challenge::best(split_challenges(line).into_iter()).unwrap();
         assert_eq!((best.algorithm, best.nonce.as_str()), (Algorithm::Sha256, "2"));
-        for bad in ["Basic realm=\"x\"", "Digest realm=\"x\", nonce=\"1\", qop=\"auth-int\"", "Digest realm=\"x\", nonce=\"1\", algorithm=X", "Digest nonce=\"1\"", ""] {
+        for bad in [
+            "Basic realm=\"x\"",
+            "Digest realm=\"x\", nonce=\"1\", qop=\"auth-int\"",
+            "Digest realm=\"x\", nonce=\"1\", algorithm=X",
+            "Digest nonce=\"1\"",
+            "",
+        ] {
             assert_eq!(Challenge::parse(bad), None, "{bad}");
         }
         assert!(Challenge::parse("Digest realm=\"r\",nonce=\"n\",stale=TRUE").unwrap().stale);
@@ -251,7 +271,14 @@ mod tests {
     fn quotes_in_names_stay_inside_their_string() {
         let challenge = Challenge::parse("Digest realm=\"r\\\"q\", nonce=\"n\"").unwrap();
         assert_eq!(challenge.realm, "r\"q");
-        let value = answer(&challenge, &Credentials::new("a\"b".to_owned(), "p".to_owned()), "INVITE", "sip:x", 1, "c");
+        let value = answer(
+            &challenge,
+            &Credentials::new("a\"b".to_owned(), "p".to_owned()),
+            "INVITE",
+            "sip:x",
+            1,
+            "c",
+        );
         assert!(value.contains("username=\"a\\\"b\", realm=\"r\\\"q\""));
     }
 }

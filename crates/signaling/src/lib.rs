@@ -12,6 +12,7 @@ pub mod transaction;
 
 pub use hop::{Hop, Transmit, Transport};
 pub use message::{
-    CSeq, HeaderName, Malformed, Message, Method, NameAddr, Request, RequestBuilder, Response, ResponseBuilder, StatusCode, StreamItem, StreamParser, Uri, Via,
+    CSeq, HeaderName, Malformed, Message, Method, NameAddr, Request, RequestBuilder, Response,
+    ResponseBuilder, StatusCode, StreamItem, StreamParser, Uri, Via,
 };
 pub use session::{EndCause, Ended, Event, Identity, Invite, Reason, Refusal, Session};

@@ -22,9 +22,10 @@ pub fn response_hop(request: &Request, from: Hop) -> Hop {
     }
     let mut to = from;
     if let Some(via) = request.top_via()
-        && !via.wants_rport() {
-            to.remote.set_port(via.port.unwrap_or(from.transport.default_port()));
-        }
+        && !via.wants_rport()
+    {
+        to.remote.set_port(via.port.unwrap_or(from.transport.default_port()));
+    }
     to
 }
 

@@ -13,7 +13,9 @@ fn read(name: &str) -> Bytes {
 /// The status the message is refused with; 0 when it is accepted, 1 when it is dropped.
 fn verdict(name: &str) -> u16 {
     match Message::parse(read(name)) {
-        Ok(Message::Request(request)) => stateless::check(&request).map_or_else(|(status, _)| status.0, |()| 0),
+        Ok(Message::Request(request)) => {
+            stateless::check(&request).map_or_else(|(status, _)| status.0, |()| 0)
+        }
         Ok(Message::Response(_)) => 0,
         Err(malformed) => malformed.request.map_or(1, |_| malformed.status.0),
     }
@@ -21,22 +23,59 @@ fn verdict(name: &str) -> u16 {
 
 #[test]
 fn section_3_1_1_is_accepted() {
-    for name in ["wsinv", "intmeth", "esc01", "escnull", "esc02", "lwsdisp", "longreq", "dblreq", "semiuri", "transports", "mpart01", "unreason", "noreason"] {
+    for name in [
+        "wsinv",
+        "intmeth",
+        "esc01",
+        "escnull",
+        "esc02",
+        "lwsdisp",
+        "longreq",
+        "dblreq",
+        "semiuri",
+        "transports",
+        "mpart01",
+        "unreason",
+        "noreason",
+    ] {
         assert_eq!(verdict(name), 0, "{name}");
     }
     let Ok(Message::Request(request)) = Message::parse(read("dblreq")) else { panic!() };
     assert_eq!((request.method(), request.body().len()), (Method::Register, 0));
     let Ok(Message::Request(request)) = Message::parse(read("wsinv")) else { panic!() };
-    assert_eq!((request.cseq().number, request.from_tag(), request.to_tag()), (9, Some("98asjd8"), Some("1918181833n")));
+    assert_eq!(
+        (request.cseq().number, request.from_tag(), request.to_tag()),
+        (9, Some("98asjd8"), Some("1918181833n"))
+    );
 }
 
 #[test]
 fn section_3_1_2_is_refused() {
     for (name, status) in [
-        ("badvers", 505), ("mismatch01", 400), ("escruri", 400), ("insuf", 400), ("ltgtruri", 400), ("lwsruri", 400),
-        ("badinv01", 400), ("quotbal", 400), ("scalar02", 400), ("mcl01", 400), ("ncl", 400), ("clerr", 400), ("unkscm", 416),
-        ("novelsc", 416), ("bext01", 420), ("invut", 415), ("sdp01", 406), ("multi01", 400), ("lwsstart", 400), ("trws", 400),
-        ("badaspec", 400), ("baddn", 400), ("mismatch02", 400), ("bigcode", 1),
+        ("badvers", 505),
+        ("mismatch01", 400),
+        ("escruri", 400),
+        ("insuf", 400),
+        ("ltgtruri", 400),
+        ("lwsruri", 400),
+        ("badinv01", 400),
+        ("quotbal", 400),
+        ("scalar02", 400),
+        ("mcl01", 400),
+        ("ncl", 400),
+        ("clerr", 400),
+        ("unkscm", 416),
+        ("novelsc", 416),
+        ("bext01", 420),
+        ("invut", 415),
+        ("sdp01", 406),
+        ("multi01", 400),
+        ("lwsstart", 400),
+        ("trws", 400),
+        ("badaspec", 400),
+        ("baddn", 400),
+        ("mismatch02", 400),
+        ("bigcode", 1),
     ] {
         assert_eq!(verdict(name), status, "{name}");
     }

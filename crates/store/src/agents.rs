@@ -1,6 +1,8 @@
 //! Agents, their versions, publishing and SIP deployment.
 
-use model::{Agent, AgentConfig, AgentId, AgentVersion, AgentVersionId, E164, OrganizationId, PhoneNumber, Timestamp};
+use model::{
+    Agent, AgentConfig, AgentId, AgentVersion, AgentVersionId, E164, OrganizationId, PhoneNumber, Timestamp,
+};
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
@@ -121,7 +123,8 @@ fn agent(row: &SqliteRow) -> Result<Agent, StoreError> {
 
 pub(crate) fn version(row: &SqliteRow) -> Result<AgentVersion, StoreError> {
     let corrupt = || StoreError::Corrupt("agent version");
-    let (id, agent, config): (String, String, String) = (row.try_get("id")?, row.try_get("agent_id")?, row.try_get("config")?);
+    let (id, agent, config): (String, String, String) =
+        (row.try_get("id")?, row.try_get("agent_id")?, row.try_get("config")?);
     let published_at: Option<i64> = row.try_get("published_at")?;
     Ok(AgentVersion {
         id: id.parse().map_err(|_| corrupt())?,
@@ -139,11 +142,17 @@ fn config_text(config: &AgentConfig) -> Result<String, StoreError> {
     serde_json::to_string(config).map_err(|_| StoreError::Corrupt("agent config"))
 }
 
-const VERSIONS: &str = "SELECT v.* FROM agent_versions v JOIN agents a ON a.id = v.agent_id WHERE a.organization_id = ";
+const VERSIONS: &str =
+    "SELECT v.* FROM agent_versions v JOIN agents a ON a.id = v.agent_id WHERE a.organization_id = ";
 
 impl Store {
     /// An organization's agents, newest first.
-    pub async fn agents(&self, organization: OrganizationId, filter: AgentFilter, page: Page) -> Result<Vec<Agent>, StoreError> {
+    pub async fn agents(
+        &self,
+        organization: OrganizationId,
+        filter: AgentFilter,
+        page: Page,
+    ) -> Result<Vec<Agent>, StoreError> {
         let mut found = Vec::new();
         let mut page = page;
         let wanted = page.limit as usize;
@@ -164,7 +173,9 @@ impl Store {
             for row in &rows {
                 let agent = agent(row)?;
                 page.before = Some((agent.created_at, Some(agent.id.0)));
-                if filter.metadata.as_ref().is_none_or(|part| contains(&agent.metadata, part)) && found.len() < wanted {
+                if filter.metadata.as_ref().is_none_or(|part| contains(&agent.metadata, part))
+                    && found.len() < wanted
+                {
                     found.push(agent);
                 }
             }
@@ -181,7 +192,11 @@ impl Store {
     }
 
     /// Makes an agent.
-    pub async fn create_agent(&self, organization: OrganizationId, new: NewAgent) -> Result<(Agent, Seq), StoreError> {
+    pub async fn create_agent(
+        &self,
+        organization: OrganizationId,
+        new: NewAgent,
+    ) -> Result<(Agent, Seq), StoreError> {
         let (id, now) = (AgentId::new(), Timestamp::now());
         let mut transaction = self.begin().await?;
         let row = sqlx::query("INSERT INTO agents (id, organization_id, name, description, active, is_demo, metadata, sip_deployed, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9) RETURNING *")
@@ -202,7 +217,12 @@ impl Store {
     }
 
     /// Changes an agent.
-    pub async fn update_agent(&self, organization: OrganizationId, id: AgentId, change: AgentUpdate) -> Result<(Agent, Seq), StoreError> {
+    pub async fn update_agent(
+        &self,
+        organization: OrganizationId,
+        id: AgentId,
+        change: AgentUpdate,
+    ) -> Result<(Agent, Seq), StoreError> {
         let mut transaction = self.begin().await?;
         let old = agent(&own_agent(&mut transaction, organization, id).await?)?;
         let row = sqlx::query("UPDATE agents SET name = $2, description = $3, active = $4, is_demo = $5, metadata = $6, updated_at = $7 WHERE id = $1 RETURNING *")
@@ -229,13 +249,19 @@ impl Store {
             .fetch_optional(&mut *transaction)
             .await?;
         if let Some(used) = used {
-            return Err(StoreError::Conflict(format!("The phone number {used} still points at a version of the agent; unassign it first.")));
+            return Err(StoreError::Conflict(format!(
+                "The phone number {used} still points at a version of the agent; unassign it first."
+            )));
         }
-        let versions: Vec<String> = sqlx::query_scalar("DELETE FROM agent_versions WHERE agent_id = $1 RETURNING id")
+        let versions: Vec<String> =
+            sqlx::query_scalar("DELETE FROM agent_versions WHERE agent_id = $1 RETURNING id")
+                .bind(id.to_string())
+                .fetch_all(&mut *transaction)
+                .await?;
+        sqlx::query("DELETE FROM agents WHERE id = $1")
             .bind(id.to_string())
-            .fetch_all(&mut *transaction)
+            .execute(&mut *transaction)
             .await?;
-        sqlx::query("DELETE FROM agents WHERE id = $1").bind(id.to_string()).execute(&mut *transaction).await?;
         for gone in versions {
             log(&mut transaction, "version", &gone).await?;
         }
@@ -245,7 +271,11 @@ impl Store {
     }
 
     /// The numbers whose slots point at a version of the agent.
-    pub async fn agent_numbers(&self, organization: OrganizationId, id: AgentId) -> Result<Vec<PhoneNumber>, StoreError> {
+    pub async fn agent_numbers(
+        &self,
+        organization: OrganizationId,
+        id: AgentId,
+    ) -> Result<Vec<PhoneNumber>, StoreError> {
         let rows = sqlx::query("SELECT * FROM phone_numbers WHERE organization_id = $2 AND (inbound_agent_version_id IN (SELECT id FROM agent_versions WHERE agent_id = $1) OR outbound_agent_version_id IN (SELECT id FROM agent_versions WHERE agent_id = $1)) ORDER BY phone_number")
             .bind(id.to_string())
             .bind(organization.to_string())
@@ -255,7 +285,13 @@ impl Store {
     }
 
     /// An agent's versions, newest first.
-    pub async fn agent_versions(&self, organization: OrganizationId, id: AgentId, filter: VersionFilter, page: Page) -> Result<Vec<AgentVersion>, StoreError> {
+    pub async fn agent_versions(
+        &self,
+        organization: OrganizationId,
+        id: AgentId,
+        filter: VersionFilter,
+        page: Page,
+    ) -> Result<Vec<AgentVersion>, StoreError> {
         self.agent(organization, id).await?;
         let mut query = QueryBuilder::new("SELECT * FROM agent_versions WHERE agent_id = ");
         query.push_bind(id.to_string());
@@ -273,7 +309,12 @@ impl Store {
     }
 
     /// One version of an agent.
-    pub async fn agent_version(&self, organization: OrganizationId, id: AgentId, which: VersionRef) -> Result<AgentVersion, StoreError> {
+    pub async fn agent_version(
+        &self,
+        organization: OrganizationId,
+        id: AgentId,
+        which: VersionRef,
+    ) -> Result<AgentVersion, StoreError> {
         let mut query = QueryBuilder::new(VERSIONS);
         query.push_bind(organization.to_string()).push(" AND v.agent_id = ").push_bind(id.to_string());
         if let VersionRef::Number(number) = which {
@@ -284,14 +325,22 @@ impl Store {
     }
 
     /// A version by its own id.
-    pub async fn version_by_id(&self, organization: OrganizationId, id: AgentVersionId) -> Result<AgentVersion, StoreError> {
+    pub async fn version_by_id(
+        &self,
+        organization: OrganizationId,
+        id: AgentVersionId,
+    ) -> Result<AgentVersion, StoreError> {
         let mut query = QueryBuilder::new(VERSIONS);
         query.push_bind(organization.to_string()).push(" AND v.id = ").push_bind(id.to_string());
         version(&query.build().fetch_one(&self.read).await?)
     }
 
     /// The version of an agent that was published last.
-    pub async fn latest_published(&self, organization: OrganizationId, id: AgentId) -> Result<Option<AgentVersion>, StoreError> {
+    pub async fn latest_published(
+        &self,
+        organization: OrganizationId,
+        id: AgentId,
+    ) -> Result<Option<AgentVersion>, StoreError> {
         let mut query = QueryBuilder::new(VERSIONS);
         query.push_bind(organization.to_string()).push(" AND v.agent_id = ").push_bind(id.to_string());
         query.push(" AND v.published ORDER BY v.published_at DESC, v.version DESC LIMIT 1");
@@ -299,7 +348,12 @@ impl Store {
     }
 
     /// Adds a draft.
-    pub async fn create_version(&self, organization: OrganizationId, id: AgentId, config: AgentConfig) -> Result<(AgentVersion, Seq), StoreError> {
+    pub async fn create_version(
+        &self,
+        organization: OrganizationId,
+        id: AgentId,
+        config: AgentConfig,
+    ) -> Result<(AgentVersion, Seq), StoreError> {
         let mut transaction = self.begin().await?;
         own_agent(&mut transaction, organization, id).await?;
         let made = insert_version(&mut transaction, id, &config_text(&config)?).await?;
@@ -308,13 +362,18 @@ impl Store {
     }
 
     /// The newest version when it is a draft; else a new draft that copies it.
-    pub async fn ensure_draft(&self, organization: OrganizationId, id: AgentId) -> Result<(AgentVersion, Seq), StoreError> {
+    pub async fn ensure_draft(
+        &self,
+        organization: OrganizationId,
+        id: AgentId,
+    ) -> Result<(AgentVersion, Seq), StoreError> {
         let mut transaction = self.begin().await?;
         own_agent(&mut transaction, organization, id).await?;
-        let row = sqlx::query("SELECT * FROM agent_versions WHERE agent_id = $1 ORDER BY version DESC LIMIT 1")
-            .bind(id.to_string())
-            .fetch_one(&mut *transaction)
-            .await?;
+        let row =
+            sqlx::query("SELECT * FROM agent_versions WHERE agent_id = $1 ORDER BY version DESC LIMIT 1")
+                .bind(id.to_string())
+                .fetch_one(&mut *transaction)
+                .await?;
         let newest = version(&row)?;
         if !newest.published {
             // Nothing changed: position 0 is in force everywhere.
@@ -326,38 +385,56 @@ impl Store {
     }
 
     /// Changes a draft.
-    pub async fn update_version(&self, organization: OrganizationId, id: AgentId, key: i64, config: AgentConfig) -> Result<(AgentVersion, Seq), StoreError> {
+    pub async fn update_version(
+        &self,
+        organization: OrganizationId,
+        id: AgentId,
+        key: i64,
+        config: AgentConfig,
+    ) -> Result<(AgentVersion, Seq), StoreError> {
         let mut transaction = self.begin().await?;
         own_agent(&mut transaction, organization, id).await?;
         let old = numbered(&mut transaction, id, key).await?;
         let old = version(&old)?;
         if old.published {
-            return Err(StoreError::Refused(format!("Version {} is published and cannot be changed; make a new version.", old.version)));
+            return Err(StoreError::Refused(format!(
+                "Version {} is published and cannot be changed; make a new version.",
+                old.version
+            )));
         }
-        let row = sqlx::query("UPDATE agent_versions SET config = $2, updated_at = $3 WHERE id = $1 RETURNING *")
-            .bind(old.id.to_string())
-            .bind(config_text(&config)?)
-            .bind(Timestamp::now().0)
-            .fetch_one(&mut *transaction)
-            .await?;
+        let row =
+            sqlx::query("UPDATE agent_versions SET config = $2, updated_at = $3 WHERE id = $1 RETURNING *")
+                .bind(old.id.to_string())
+                .bind(config_text(&config)?)
+                .bind(Timestamp::now().0)
+                .fetch_one(&mut *transaction)
+                .await?;
         let seq = log(&mut transaction, "version", &old.id.to_string()).await?;
         transaction.commit().await?;
         Ok((version(&row)?, seq))
     }
 
     /// Publishes a version and writes the slots, all or nothing.
-    pub async fn publish(&self, organization: OrganizationId, id: AgentId, key: i64, request: Publish) -> Result<(Vec<PhoneNumber>, Seq), StoreError> {
+    pub async fn publish(
+        &self,
+        organization: OrganizationId,
+        id: AgentId,
+        key: i64,
+        request: Publish,
+    ) -> Result<(Vec<PhoneNumber>, Seq), StoreError> {
         let now = Timestamp::now().0;
         let mut transaction = self.begin().await?;
         own_agent(&mut transaction, organization, id).await?;
         let row = numbered(&mut transaction, id, key).await?;
         let published: String = row.try_get("id")?;
-        sqlx::query("UPDATE agent_versions SET published = $2, published_at = $3, updated_at = $3 WHERE id = $1")
-            .bind(&published)
-            .bind(true)
-            .bind(now)
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(
+            "UPDATE agent_versions SET published = $2, published_at = $3, updated_at = $3 WHERE id = $1",
+        )
+        .bind(&published)
+        .bind(true)
+        .bind(now)
+        .execute(&mut *transaction)
+        .await?;
         log(&mut transaction, "version", &published).await?;
         let (inbound, outbound) = match request.direction {
             PublishDirection::Inbound => (true, false),
@@ -367,9 +444,20 @@ impl Store {
         let mut touched: Vec<&E164> = Vec::new();
         for (numbers, assign) in [(&request.unassign, false), (&request.phone_numbers, true)] {
             for key in numbers {
-                for (column, wanted) in [("inbound_agent_version_id", inbound), ("outbound_agent_version_id", outbound)] {
+                for (column, wanted) in
+                    [("inbound_agent_version_id", inbound), ("outbound_agent_version_id", outbound)]
+                {
                     if wanted {
-                        slot(&mut transaction, organization, id, key, column, assign.then_some(&published), now).await?;
+                        slot(
+                            &mut transaction,
+                            organization,
+                            id,
+                            key,
+                            column,
+                            assign.then_some(&published),
+                            now,
+                        )
+                        .await?;
                     }
                 }
                 if !touched.contains(&key) {
@@ -380,7 +468,10 @@ impl Store {
         let mut updated = Vec::new();
         for key in touched {
             log(&mut transaction, "number", key.as_str()).await?;
-            let row = sqlx::query("SELECT * FROM phone_numbers WHERE phone_number = $1").bind(key.as_str()).fetch_one(&mut *transaction).await?;
+            let row = sqlx::query("SELECT * FROM phone_numbers WHERE phone_number = $1")
+                .bind(key.as_str())
+                .fetch_one(&mut *transaction)
+                .await?;
             updated.push(number(&row)?);
         }
         let seq = log(&mut transaction, "agent", &id.to_string()).await?;
@@ -398,24 +489,41 @@ impl Store {
         self.set_deployed(organization, id, false).await
     }
 
-    async fn set_deployed(&self, organization: OrganizationId, id: AgentId, deployed: bool) -> Result<Seq, StoreError> {
+    async fn set_deployed(
+        &self,
+        organization: OrganizationId,
+        id: AgentId,
+        deployed: bool,
+    ) -> Result<Seq, StoreError> {
         let mut transaction = self.begin().await?;
         own_agent(&mut transaction, organization, id).await?;
-        let published: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM agent_versions WHERE agent_id = $1 AND published")
-            .bind(id.to_string())
-            .fetch_one(&mut *transaction)
-            .await?;
+        let published: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM agent_versions WHERE agent_id = $1 AND published")
+                .bind(id.to_string())
+                .fetch_one(&mut *transaction)
+                .await?;
         if deployed && published == 0 {
-            return Err(StoreError::Conflict("The agent has no published version; publish one before deploying it as a SIP endpoint.".to_owned()));
+            return Err(StoreError::Conflict(
+                "The agent has no published version; publish one before deploying it as a SIP endpoint."
+                    .to_owned(),
+            ));
         }
-        sqlx::query("UPDATE agents SET sip_deployed = $2 WHERE id = $1").bind(id.to_string()).bind(deployed).execute(&mut *transaction).await?;
+        sqlx::query("UPDATE agents SET sip_deployed = $2 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(deployed)
+            .execute(&mut *transaction)
+            .await?;
         let seq = log(&mut transaction, "agent", &id.to_string()).await?;
         transaction.commit().await?;
         Ok(seq)
     }
 
     /// What became of an agent's calls.
-    pub async fn conversation_statistics(&self, organization: OrganizationId, id: AgentId) -> Result<AgentStatistics, StoreError> {
+    pub async fn conversation_statistics(
+        &self,
+        organization: OrganizationId,
+        id: AgentId,
+    ) -> Result<AgentStatistics, StoreError> {
         let row = sqlx::query("SELECT COUNT(*) AS total, COALESCE(SUM(CASE WHEN final THEN 0 ELSE 1 END), 0) AS active, COALESCE(SUM(CASE WHEN status = 'completed' THEN 1 ELSE 0 END), 0) AS completed, COALESCE(SUM(duration), 0) AS total_duration, MAX(created_at) AS newest FROM conversations WHERE organization_id = $1 AND agent_id = $2")
             .bind(organization.to_string())
             .bind(id.to_string())
@@ -431,7 +539,11 @@ impl Store {
     }
 }
 
-async fn own_agent(connection: &mut SqliteConnection, organization: OrganizationId, id: AgentId) -> Result<SqliteRow, StoreError> {
+async fn own_agent(
+    connection: &mut SqliteConnection,
+    organization: OrganizationId,
+    id: AgentId,
+) -> Result<SqliteRow, StoreError> {
     let query = sqlx::query("SELECT * FROM agents WHERE id = $1 AND organization_id = $2");
     Ok(query.bind(id.to_string()).bind(organization.to_string()).fetch_one(connection).await?)
 }
@@ -441,7 +553,11 @@ async fn numbered(connection: &mut SqliteConnection, id: AgentId, key: i64) -> R
     Ok(query.bind(id.to_string()).bind(key).fetch_one(connection).await?)
 }
 
-async fn insert_version(connection: &mut SqliteConnection, id: AgentId, config: &str) -> Result<(AgentVersion, Seq), StoreError> {
+async fn insert_version(
+    connection: &mut SqliteConnection,
+    id: AgentId,
+    config: &str,
+) -> Result<(AgentVersion, Seq), StoreError> {
     let made = AgentVersionId::new();
     let row = sqlx::query("INSERT INTO agent_versions (id, agent_id, version, published, config, created_at, updated_at) SELECT $1, $2, COALESCE(MAX(version), 0) + 1, $3, $4, $5, $5 FROM agent_versions WHERE agent_id = $2 RETURNING *")
         .bind(made.to_string())
@@ -465,18 +581,28 @@ async fn slot(
     version: Option<&String>,
     now: i64,
 ) -> Result<(), StoreError> {
-    let known: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM phone_numbers WHERE phone_number = $1 AND organization_id = $2")
-        .bind(key.as_str())
-        .bind(organization.to_string())
-        .fetch_one(&mut *connection)
-        .await?;
+    let known: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM phone_numbers WHERE phone_number = $1 AND organization_id = $2",
+    )
+    .bind(key.as_str())
+    .bind(organization.to_string())
+    .fetch_one(&mut *connection)
+    .await?;
     if known == 0 {
         return Err(StoreError::NotFound);
     }
     let mut query = QueryBuilder::new(format!("UPDATE phone_numbers SET {column} = "));
-    query.push_bind(version.cloned()).push(", updated_at = ").push_bind(now).push(" WHERE phone_number = ").push_bind(key.as_str());
+    query
+        .push_bind(version.cloned())
+        .push(", updated_at = ")
+        .push_bind(now)
+        .push(" WHERE phone_number = ")
+        .push_bind(key.as_str());
     if version.is_none() {
-        query.push(format!(" AND {column} IN (SELECT id FROM agent_versions WHERE agent_id = ")).push_bind(agent.to_string()).push(")");
+        query
+            .push(format!(" AND {column} IN (SELECT id FROM agent_versions WHERE agent_id = "))
+            .push_bind(agent.to_string())
+            .push(")");
     }
     query.build().execute(connection).await?;
     Ok(())

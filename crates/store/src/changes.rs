@@ -53,7 +53,9 @@ impl Kind {
 
     fn gone(self, reference: &str) -> Result<DirectoryChange, StoreError> {
         Ok(match self {
-            Self::Organization => DirectoryChange::Organization(reference.parse().map_err(|_| CORRUPT)?, None),
+            Self::Organization => {
+                DirectoryChange::Organization(reference.parse().map_err(|_| CORRUPT)?, None)
+            }
             Self::Trunk => DirectoryChange::Trunk(reference.parse().map_err(|_| CORRUPT)?, None),
             Self::Number => DirectoryChange::Number(reference.parse().map_err(|_: String| CORRUPT)?, None),
             Self::Agent => DirectoryChange::Agent(reference.parse().map_err(|_| CORRUPT)?, None),
@@ -69,7 +71,11 @@ impl Store {
     }
 
     /// What changed after a position, each thing once with its present value, and the position this goes up to.
-    pub async fn changes_after(&self, seq: Seq, limit: u32) -> Result<(Seq, Vec<DirectoryChange>), StoreError> {
+    pub async fn changes_after(
+        &self,
+        seq: Seq,
+        limit: u32,
+    ) -> Result<(Seq, Vec<DirectoryChange>), StoreError> {
         let mut transaction = self.read.begin().await?;
         let rows = sqlx::query("SELECT seq, kind, ref FROM changes WHERE seq > $1 ORDER BY seq LIMIT $2")
             .bind(seq)
@@ -97,7 +103,9 @@ impl Store {
     /// Everything, and the position it is at.
     pub async fn directory(&self) -> Result<(Seq, Vec<DirectoryChange>), StoreError> {
         let mut transaction = self.read.begin().await?;
-        let seq = sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM changes").fetch_one(&mut *transaction).await?;
+        let seq = sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM changes")
+            .fetch_one(&mut *transaction)
+            .await?;
         let mut changes = Vec::new();
         for kind in Kind::ALL {
             changes.append(&mut self.load(&mut transaction, kind, None).await?);
@@ -105,7 +113,12 @@ impl Store {
         Ok((seq, changes))
     }
 
-    async fn load(&self, connection: &mut SqliteConnection, kind: Kind, one: Option<&str>) -> Result<Vec<DirectoryChange>, StoreError> {
+    async fn load(
+        &self,
+        connection: &mut SqliteConnection,
+        kind: Kind,
+        one: Option<&str>,
+    ) -> Result<Vec<DirectoryChange>, StoreError> {
         let (select, column) = kind.select();
         let mut query = QueryBuilder::new(select);
         if let Some(reference) = one {
@@ -120,7 +133,10 @@ impl Store {
                     let id = text("id")?.parse().map_err(|_| CORRUPT)?;
                     let ranges: Option<String> = row.try_get("sip_endpoint_allowed_addresses")?;
                     let sip_endpoint_allowed_addresses = ranges_from_text(ranges.as_deref())?;
-                    DirectoryChange::Organization(id, Some(Arc::new(OrganizationEntry { id, sip_endpoint_allowed_addresses })))
+                    DirectoryChange::Organization(
+                        id,
+                        Some(Arc::new(OrganizationEntry { id, sip_endpoint_allowed_addresses })),
+                    )
                 }
                 Kind::Trunk => {
                     let trunk = self.open_trunk(row, connection).await?;
@@ -144,7 +160,8 @@ impl Store {
                 }
                 Kind::Version => {
                     let version = version(row)?;
-                    let entry = VersionEntry { id: version.id, agent_id: version.agent_id, config: version.config };
+                    let entry =
+                        VersionEntry { id: version.id, agent_id: version.agent_id, config: version.config };
                     DirectoryChange::Version(version.id, Some(Arc::new(entry)))
                 }
             });

@@ -1,8 +1,8 @@
 //! Calls and decisions: written behind in groups, many rows a transaction.
 
 use model::{
-    AgentId, AgentVersionId, Conversation, ConversationId, ConversationStatus, DecisionRecord, Direction, E164, EndedBy,
-    OrganizationId, PhoneNumber, Timestamp, Trunk, TrunkId,
+    AgentId, AgentVersionId, Conversation, ConversationId, ConversationStatus, DecisionRecord, Direction,
+    E164, EndedBy, OrganizationId, PhoneNumber, Timestamp, Trunk, TrunkId,
 };
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
@@ -61,11 +61,15 @@ impl Store {
     /// Writes facts down, all or none. A call's final status never changes.
     pub async fn write_records(&self, records: &[Record]) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        let calls: Vec<&Conversation> = records.iter().filter_map(|r| if let Record::Conversation(c) = r { Some(c) } else { None }).collect();
+        let calls: Vec<&Conversation> = records
+            .iter()
+            .filter_map(|r| if let Record::Conversation(c) = r { Some(c) } else { None })
+            .collect();
         for group in calls.chunks(ROWS) {
             upsert(&mut transaction, group).await?;
         }
-        let decisions: Vec<&DecisionRecord> = records.iter().filter_map(|r| if let Record::Decision(d) = r { Some(d) } else { None }).collect();
+        let decisions: Vec<&DecisionRecord> =
+            records.iter().filter_map(|r| if let Record::Decision(d) = r { Some(d) } else { None }).collect();
         for group in decisions.chunks(ROWS) {
             insert_decisions(&mut transaction, group).await?;
         }
@@ -83,7 +87,12 @@ impl Store {
     }
 
     /// An organization's calls, newest first.
-    pub async fn conversations(&self, organization: OrganizationId, filter: ConversationFilter, page: Page) -> Result<Vec<Conversation>, StoreError> {
+    pub async fn conversations(
+        &self,
+        organization: OrganizationId,
+        filter: ConversationFilter,
+        page: Page,
+    ) -> Result<Vec<Conversation>, StoreError> {
         let mut found = Vec::new();
         let mut page = page;
         let wanted = page.limit as usize;
@@ -110,7 +119,8 @@ impl Store {
                 query.push(" AND duration <= ").push_bind(seconds);
             }
             let ConversationFilter { created_after, created_before, .. } = filter;
-            Times { created_after, created_before, updated_after: None, updated_before: None }.push(&mut query);
+            Times { created_after, created_before, updated_after: None, updated_before: None }
+                .push(&mut query);
             push_page(&mut query, &page, "id");
             let rows = query.build().fetch_all(&self.read).await?;
             for row in &rows {
@@ -133,7 +143,11 @@ impl Store {
     }
 
     /// One call.
-    pub async fn conversation(&self, organization: OrganizationId, id: ConversationId) -> Result<Conversation, StoreError> {
+    pub async fn conversation(
+        &self,
+        organization: OrganizationId,
+        id: ConversationId,
+    ) -> Result<Conversation, StoreError> {
         let row = sqlx::query("SELECT record FROM conversations WHERE id = $1 AND organization_id = $2")
             .bind(id.to_string())
             .bind(organization.to_string())
@@ -144,7 +158,8 @@ impl Store {
 
     /// Closes the calls that a crash left open. Returns how many.
     pub async fn close_orphans(&self) -> Result<usize, StoreError> {
-        let rows = sqlx::query("SELECT record FROM conversations WHERE NOT final").fetch_all(&self.read).await?;
+        let rows =
+            sqlx::query("SELECT record FROM conversations WHERE NOT final").fetch_all(&self.read).await?;
         let now = Timestamp::now();
         let mut records = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -161,7 +176,12 @@ impl Store {
     }
 
     /// A trunk's decisions, newest first.
-    pub async fn decisions(&self, organization: OrganizationId, trunk: TrunkId, page: Page) -> Result<Vec<DecisionRecord>, StoreError> {
+    pub async fn decisions(
+        &self,
+        organization: OrganizationId,
+        trunk: TrunkId,
+        page: Page,
+    ) -> Result<Vec<DecisionRecord>, StoreError> {
         let mut query = QueryBuilder::new("SELECT record FROM decisions WHERE organization_id = ");
         query.push_bind(organization.to_string()).push(" AND trunk_id = ").push_bind(trunk.to_string());
         push_page(&mut query, &page, "id");
@@ -185,21 +205,34 @@ impl Store {
     ) -> Result<(PhoneNumber, Trunk), StoreError> {
         let chosen = match wanted {
             Some(wanted) => self.number(organization, &wanted).await.map_err(|error| match error {
-                StoreError::NotFound => StoreError::Refused(format!("agent_number {wanted} is not a phone number of this organization.")),
+                StoreError::NotFound => StoreError::Refused(format!(
+                    "agent_number {wanted} is not a phone number of this organization."
+                )),
                 other => other,
             })?,
             None => self.own_caller_id(organization, version, agent).await?.ok_or_else(|| {
-                StoreError::Refused("The organization has no phone number on a trunk with an outbound_config to call from.".to_owned())
+                StoreError::Refused(
+                    "The organization has no phone number on a trunk with an outbound_config to call from."
+                        .to_owned(),
+                )
             })?,
         };
         let trunk = self.trunk(organization, chosen.trunk_id).await?;
         if trunk.outbound_config.is_none() {
-            return Err(StoreError::Refused(format!("The trunk of {} has no outbound_config, so no call can leave by it.", chosen.phone_number)));
+            return Err(StoreError::Refused(format!(
+                "The trunk of {} has no outbound_config, so no call can leave by it.",
+                chosen.phone_number
+            )));
         }
         Ok((chosen, trunk))
     }
 
-    async fn own_caller_id(&self, organization: OrganizationId, version: Option<AgentVersionId>, agent: Option<AgentId>) -> Result<Option<PhoneNumber>, StoreError> {
+    async fn own_caller_id(
+        &self,
+        organization: OrganizationId,
+        version: Option<AgentVersionId>,
+        agent: Option<AgentId>,
+    ) -> Result<Option<PhoneNumber>, StoreError> {
         // Ranked: the version's own, the agent's own, a shared one, a free one, any other.
         let row = sqlx::query("SELECT n.* FROM phone_numbers n JOIN trunks t ON t.id = n.trunk_id LEFT JOIN agent_versions v ON v.id = n.outbound_agent_version_id WHERE n.organization_id = $1 AND t.outbound_config IS NOT NULL ORDER BY CASE WHEN v.id = $2 THEN 0 WHEN v.agent_id = $3 THEN 1 WHEN n.outbound_shareable THEN 2 WHEN v.id IS NULL THEN 3 ELSE 4 END, n.created_at LIMIT 1")
             .bind(organization.to_string())
@@ -217,7 +250,9 @@ async fn upsert(connection: &mut SqliteConnection, calls: &[&Conversation]) -> R
     }
     let texts: Result<Vec<String>, _> = calls.iter().map(serde_json::to_string).collect();
     let texts = texts.map_err(|_| CORRUPT)?;
-    let mut query = QueryBuilder::new("INSERT INTO conversations (id, organization_id, direction, status, final, user_id, agent_id, agent_version_id, agent_number, trunk_id, duration, created_at, updated_at, record) ");
+    let mut query = QueryBuilder::new(
+        "INSERT INTO conversations (id, organization_id, direction, status, final, user_id, agent_id, agent_version_id, agent_number, trunk_id, duration, created_at, updated_at, record) ",
+    );
     query.push_values(calls.iter().zip(texts), |mut row, (call, text)| {
         row.push_bind(call.id.to_string())
             .push_bind(call.organization_id.to_string())
@@ -239,13 +274,17 @@ async fn upsert(connection: &mut SqliteConnection, calls: &[&Conversation]) -> R
     Ok(())
 }
 
-async fn insert_decisions(connection: &mut SqliteConnection, decisions: &[&DecisionRecord]) -> Result<(), StoreError> {
+async fn insert_decisions(
+    connection: &mut SqliteConnection,
+    decisions: &[&DecisionRecord],
+) -> Result<(), StoreError> {
     if decisions.is_empty() {
         return Ok(());
     }
     let texts: Result<Vec<String>, _> = decisions.iter().map(serde_json::to_string).collect();
     let texts = texts.map_err(|_| StoreError::Corrupt("decision"))?;
-    let mut query = QueryBuilder::new("INSERT INTO decisions (id, organization_id, trunk_id, created_at, record) ");
+    let mut query =
+        QueryBuilder::new("INSERT INTO decisions (id, organization_id, trunk_id, created_at, record) ");
     query.push_values(decisions.iter().zip(texts), |mut row, (decision, text)| {
         row.push_bind(decision.id.to_string())
             .push_bind(decision.organization_id.map(|id| id.to_string()))

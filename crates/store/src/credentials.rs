@@ -69,7 +69,9 @@ fn new_secret() -> Result<String, StoreError> {
 }
 
 fn is_whole(secret: &str) -> bool {
-    let Some(at) = secret.len().checked_sub(8).filter(|at| secret.is_char_boundary(*at)) else { return false };
+    let Some(at) = secret.len().checked_sub(8).filter(|at| secret.is_char_boundary(*at)) else {
+        return false;
+    };
     let (body, check) = secret.split_at(at);
     format!("{:08x}", crc32fast::hash(body.as_bytes())) == check
 }
@@ -127,13 +129,18 @@ impl Store {
             .bind(now.0)
             .fetch_one(&mut *transaction)
             .await?;
-        sqlx::query("DELETE FROM memberships WHERE user_id = $1").bind(&user).execute(&mut *transaction).await?;
+        sqlx::query("DELETE FROM memberships WHERE user_id = $1")
+            .bind(&user)
+            .execute(&mut *transaction)
+            .await?;
         for organization in organizations {
-            sqlx::query("INSERT INTO memberships (user_id, organization_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-                .bind(&user)
-                .bind(organization.to_string())
-                .execute(&mut *transaction)
-                .await?;
+            sqlx::query(
+                "INSERT INTO memberships (user_id, organization_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            )
+            .bind(&user)
+            .bind(organization.to_string())
+            .execute(&mut *transaction)
+            .await?;
         }
         sqlx::query("INSERT INTO tokens (id, user_id, scopes, secret_sha256, expires_at, created_at) VALUES ($1, $2, $3, $4, $5, $6)")
             .bind(id.to_string())
@@ -159,12 +166,17 @@ impl Store {
     }
 
     async fn revoke(&self, statement: &'static str, id: KeyId) -> Result<(), StoreError> {
-        let done = sqlx::query(statement).bind(id.to_string()).bind(Timestamp::now().0).execute(&self.write).await?;
+        let done =
+            sqlx::query(statement).bind(id.to_string()).bind(Timestamp::now().0).execute(&self.write).await?;
         if done.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
     }
 
     /// Looks a presented credential up. `None` when it is unknown, malformed, expired or revoked.
-    pub async fn authenticate(&self, presented: &str, now: Timestamp) -> Result<Option<Credential>, StoreError> {
+    pub async fn authenticate(
+        &self,
+        presented: &str,
+        now: Timestamp,
+    ) -> Result<Option<Credential>, StoreError> {
         let (is_key, rest) = match (presented.strip_prefix("ak_"), presented.strip_prefix("pat_")) {
             (Some(rest), _) => (true, rest),
             (None, Some(rest)) => (false, rest),
@@ -180,10 +192,14 @@ impl Store {
         } else {
             "SELECT secret_sha256, scopes, expires_at, revoked_at, last_used_at, user_id AS owner FROM tokens WHERE id = $1"
         };
-        let Some(row) = sqlx::query(statement).bind(id.to_string()).fetch_optional(&self.read).await? else { return Ok(None) };
+        let Some(row) = sqlx::query(statement).bind(id.to_string()).fetch_optional(&self.read).await? else {
+            return Ok(None);
+        };
         let stored: String = row.try_get("secret_sha256")?;
-        let (expires, revoked): (Option<i64>, Option<i64>) = (row.try_get("expires_at")?, row.try_get("revoked_at")?);
-        let equal = constant_time::verify_slices_are_equal(stored.as_bytes(), sha256(secret).as_bytes()).is_ok();
+        let (expires, revoked): (Option<i64>, Option<i64>) =
+            (row.try_get("expires_at")?, row.try_get("revoked_at")?);
+        let equal =
+            constant_time::verify_slices_are_equal(stored.as_bytes(), sha256(secret).as_bytes()).is_ok();
         if !equal || revoked.is_some() || expires.is_some_and(|at| at <= now.0) {
             return Ok(None);
         }
@@ -198,10 +214,11 @@ impl Store {
         let kind = if is_key {
             CredentialKind::Key { id, organization_id: owner.parse().map_err(|_| corrupt())? }
         } else {
-            let organizations: Vec<String> = sqlx::query_scalar("SELECT organization_id FROM memberships WHERE user_id = $1")
-                .bind(&owner)
-                .fetch_all(&self.read)
-                .await?;
+            let organizations: Vec<String> =
+                sqlx::query_scalar("SELECT organization_id FROM memberships WHERE user_id = $1")
+                    .bind(&owner)
+                    .fetch_all(&self.read)
+                    .await?;
             CredentialKind::Token {
                 id,
                 user_id: owner.parse().map_err(|_| corrupt())?,

@@ -37,7 +37,8 @@ impl KeyRing {
         for path in paths {
             let text = std::fs::read_to_string(path).map(Zeroizing::new);
             let text = text.map_err(|e| format!("{}: cannot be read: {e}", path.display()))?;
-            let key = decode(text.trim()).ok_or_else(|| format!("{}: must hold 32 bytes as 64 hexadecimal digits", path.display()))?;
+            let key = decode(text.trim())
+                .ok_or_else(|| format!("{}: must hold 32 bytes as 64 hexadecimal digits", path.display()))?;
             keys.push(key);
         }
         if keys.is_empty() {
@@ -53,8 +54,10 @@ impl KeyRing {
 
     pub(crate) fn unwrap(&self, wrapped: &str, organization: &str) -> Result<DataKey, StoreError> {
         let opened = self.keys.iter().find_map(|key| open(key, wrapped, organization.as_bytes()).ok());
-        let bytes = opened.ok_or(StoreError::Secret("the organization's key was sealed under another secrets.key_file"))?;
-        let key: [u8; KEY] = bytes[..].try_into().map_err(|_| StoreError::Secret("a key has the wrong length"))?;
+        let bytes = opened
+            .ok_or(StoreError::Secret("the organization's key was sealed under another secrets.key_file"))?;
+        let key: [u8; KEY] =
+            bytes[..].try_into().map_err(|_| StoreError::Secret("a key has the wrong length"))?;
         Ok(DataKey(Zeroizing::new(key)))
     }
 }
@@ -91,7 +94,9 @@ fn seal(key: &[u8; KEY], plain: &[u8], place: &[u8]) -> Result<String, StoreErro
 fn open(key: &[u8; KEY], sealed: &str, place: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     let broken = StoreError::Secret("it does not open under this key in this place");
     let mut parts = sealed.split(':');
-    let (Some("v1"), Some(nonce), Some(text), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (Some("v1"), Some(nonce), Some(text), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         return Err(broken);
     };
     let (Ok(nonce), Ok(bytes)) = (BASE64.decode(nonce), BASE64.decode(text)) else { return Err(broken) };
@@ -119,9 +124,11 @@ fn decode(text: &str) -> Option<Zeroizing<[u8; KEY]>> {
 fn create(path: &Path) -> std::io::Result<()> {
     let mut key = Zeroizing::new([0_u8; KEY]);
     aws_lc_rs::rand::fill(&mut key[..]).map_err(|_| std::io::Error::other("no randomness"))?;
-    let text: Zeroizing<String> = Zeroizing::new(key.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n");
+    let text: Zeroizing<String> =
+        Zeroizing::new(key.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n");
     let draft = path.with_extension(format!("new-{}", std::process::id()));
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     let linked = std::fs::hard_link(&draft, path);

@@ -13,7 +13,9 @@ mod phone_numbers;
 mod sqlite;
 mod trunks;
 
-pub use agents::{AgentFilter, AgentStatistics, AgentUpdate, NewAgent, Publish, PublishDirection, VersionFilter, VersionRef};
+pub use agents::{
+    AgentFilter, AgentStatistics, AgentUpdate, NewAgent, Publish, PublishDirection, VersionFilter, VersionRef,
+};
 pub use conversations::{ConversationFilter, Record};
 pub use credentials::{Credential, CredentialKind, NewKey, NewToken};
 pub use error::StoreError;

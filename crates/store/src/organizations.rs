@@ -51,18 +51,25 @@ impl Store {
             .await?;
         let seq = log(&mut transaction, "organization", &id.to_string()).await?;
         transaction.commit().await?;
-        Ok((Organization { id, name, sip_endpoint_allowed_addresses: None, created_at: now, updated_at: now }, seq))
+        Ok((
+            Organization { id, name, sip_endpoint_allowed_addresses: None, created_at: now, updated_at: now },
+            seq,
+        ))
     }
 
     /// Every organization, oldest first.
     pub async fn organizations(&self) -> Result<Vec<Organization>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM organizations ORDER BY created_at, id").fetch_all(&self.read).await?;
+        let rows =
+            sqlx::query("SELECT * FROM organizations ORDER BY created_at, id").fetch_all(&self.read).await?;
         rows.iter().map(organization).collect()
     }
 
     /// One organization.
     pub async fn organization(&self, id: OrganizationId) -> Result<Organization, StoreError> {
-        let row = sqlx::query("SELECT * FROM organizations WHERE id = $1").bind(id.to_string()).fetch_one(&self.read).await?;
+        let row = sqlx::query("SELECT * FROM organizations WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_one(&self.read)
+            .await?;
         organization(&row)
     }
 
@@ -86,15 +93,21 @@ impl Store {
 
     /// Whether there is no organization yet.
     pub async fn is_empty(&self) -> Result<bool, StoreError> {
-        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM organizations").fetch_one(&self.read).await?;
+        let count: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM organizations").fetch_one(&self.read).await?;
         Ok(count == 0)
     }
 
-    pub(crate) async fn data_key(&self, connection: &mut SqliteConnection, id: &str) -> Result<DataKey, StoreError> {
-        let wrapped: String = sqlx::query_scalar("SELECT wrapped FROM organization_keys WHERE organization_id = $1")
-            .bind(id)
-            .fetch_one(connection)
-            .await?;
+    pub(crate) async fn data_key(
+        &self,
+        connection: &mut SqliteConnection,
+        id: &str,
+    ) -> Result<DataKey, StoreError> {
+        let wrapped: String =
+            sqlx::query_scalar("SELECT wrapped FROM organization_keys WHERE organization_id = $1")
+                .bind(id)
+                .fetch_one(connection)
+                .await?;
         self.keys.unwrap(&wrapped, id)
     }
 }

@@ -39,7 +39,12 @@ impl Times {
 pub(crate) fn push_page(query: &mut QueryBuilder<Sqlite>, page: &Page, id: &str) {
     match page.before {
         Some((time, Some(tie))) => {
-            query.push(format!(" AND (created_at, {id}) < (")).push_bind(time.0).push(", ").push_bind(tie.to_string()).push(")");
+            query
+                .push(format!(" AND (created_at, {id}) < ("))
+                .push_bind(time.0)
+                .push(", ")
+                .push_bind(tie.to_string())
+                .push(")");
         }
         Some((time, None)) => {
             query.push(" AND created_at < ").push_bind(time.0);
@@ -69,7 +74,9 @@ pub(crate) fn push_contains(query: &mut QueryBuilder<Sqlite>, column: &str, part
 pub(crate) fn contains(whole: &serde_json::Value, part: &serde_json::Value) -> bool {
     use serde_json::Value::{Array, Object};
     match (whole, part) {
-        (Object(whole), Object(part)) => part.iter().all(|(key, value)| whole.get(key).is_some_and(|w| contains(w, value))),
+        (Object(whole), Object(part)) => {
+            part.iter().all(|(key, value)| whole.get(key).is_some_and(|w| contains(w, value)))
+        }
         (Array(whole), Array(part)) => part.iter().all(|value| whole.iter().any(|w| contains(w, value))),
         (whole, part) => whole == part,
     }

@@ -44,8 +44,14 @@ pub(crate) fn number(row: &SqliteRow) -> Result<PhoneNumber, StoreError> {
         phone_number: text("phone_number")?.parse().map_err(|_: String| corrupt())?,
         organization_id: text("organization_id")?.parse().map_err(|_| corrupt())?,
         trunk_id: text("trunk_id")?.parse().map_err(|_| corrupt())?,
-        inbound_agent_version_id: id("inbound_agent_version_id")?.map(|v| v.parse()).transpose().map_err(|_| corrupt())?,
-        outbound_agent_version_id: id("outbound_agent_version_id")?.map(|v| v.parse()).transpose().map_err(|_| corrupt())?,
+        inbound_agent_version_id: id("inbound_agent_version_id")?
+            .map(|v| v.parse())
+            .transpose()
+            .map_err(|_| corrupt())?,
+        outbound_agent_version_id: id("outbound_agent_version_id")?
+            .map(|v| v.parse())
+            .transpose()
+            .map_err(|_| corrupt())?,
         outbound_shareable: row.try_get("outbound_shareable")?,
         created_at: Timestamp(row.try_get("created_at")?),
         updated_at: Timestamp(row.try_get("updated_at")?),
@@ -54,7 +60,12 @@ pub(crate) fn number(row: &SqliteRow) -> Result<PhoneNumber, StoreError> {
 
 impl Store {
     /// An organization's numbers, newest first.
-    pub async fn numbers(&self, organization: OrganizationId, filter: NumberFilter, page: Page) -> Result<Vec<PhoneNumber>, StoreError> {
+    pub async fn numbers(
+        &self,
+        organization: OrganizationId,
+        filter: NumberFilter,
+        page: Page,
+    ) -> Result<Vec<PhoneNumber>, StoreError> {
         let mut query = QueryBuilder::new("SELECT * FROM phone_numbers WHERE organization_id = ");
         query.push_bind(organization.to_string());
         push_contains(&mut query, "phone_number", filter.phone_number.as_deref());
@@ -64,7 +75,11 @@ impl Store {
         let NumberFilter { created_after, created_before, updated_after, updated_before, .. } = filter;
         Times { created_after, created_before, updated_after, updated_before }.push(&mut query);
         // Creation times are unique by construction, so that the time alone is a place in the list.
-        push_page(&mut query, &Page { before: page.before.map(|(time, _)| (time, None)), ..page }, "phone_number");
+        push_page(
+            &mut query,
+            &Page { before: page.before.map(|(time, _)| (time, None)), ..page },
+            "phone_number",
+        );
         let rows = query.build().fetch_all(&self.read).await?;
         rows.iter().map(number).collect()
     }
@@ -80,7 +95,11 @@ impl Store {
     }
 
     /// Adds a number; each exists once in the whole system.
-    pub async fn create_number(&self, organization: OrganizationId, new: NewNumber) -> Result<(PhoneNumber, Seq), StoreError> {
+    pub async fn create_number(
+        &self,
+        organization: OrganizationId,
+        new: NewNumber,
+    ) -> Result<(PhoneNumber, Seq), StoreError> {
         let mut transaction = self.begin().await?;
         own_trunk(&mut transaction, organization, new.trunk_id, new.allow_managed).await?;
         let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM phone_numbers WHERE organization_id = $1")
@@ -88,12 +107,15 @@ impl Store {
             .fetch_one(&mut *transaction)
             .await?;
         if count >= MAX_NUMBERS {
-            return Err(StoreError::Refused(format!("The organization has {MAX_NUMBERS} phone numbers, which is the limit.")));
+            return Err(StoreError::Refused(format!(
+                "The organization has {MAX_NUMBERS} phone numbers, which is the limit."
+            )));
         }
-        let newest: Option<i64> = sqlx::query_scalar("SELECT MAX(created_at) FROM phone_numbers WHERE organization_id = $1")
-            .bind(organization.to_string())
-            .fetch_one(&mut *transaction)
-            .await?;
+        let newest: Option<i64> =
+            sqlx::query_scalar("SELECT MAX(created_at) FROM phone_numbers WHERE organization_id = $1")
+                .bind(organization.to_string())
+                .fetch_one(&mut *transaction)
+                .await?;
         let now = Timestamp::now().0.max(newest.map_or(i64::MIN, |at| at + 1));
         let row = sqlx::query("INSERT INTO phone_numbers (phone_number, organization_id, trunk_id, outbound_shareable, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5) RETURNING *")
             .bind(new.phone_number.as_str())
@@ -116,7 +138,12 @@ impl Store {
     }
 
     /// Changes whether other agents of the organization may use the number as caller ID.
-    pub async fn update_number(&self, organization: OrganizationId, key: &E164, outbound_shareable: bool) -> Result<(PhoneNumber, Seq), StoreError> {
+    pub async fn update_number(
+        &self,
+        organization: OrganizationId,
+        key: &E164,
+        outbound_shareable: bool,
+    ) -> Result<(PhoneNumber, Seq), StoreError> {
         let mut transaction = self.begin().await?;
         let row = sqlx::query("UPDATE phone_numbers SET outbound_shareable = $3, updated_at = $4 WHERE phone_number = $1 AND organization_id = $2 RETURNING *")
             .bind(key.as_str())
@@ -131,7 +158,12 @@ impl Store {
     }
 
     /// Deletes a number.
-    pub async fn delete_number(&self, organization: OrganizationId, key: &E164, allow_managed: bool) -> Result<Seq, StoreError> {
+    pub async fn delete_number(
+        &self,
+        organization: OrganizationId,
+        key: &E164,
+        allow_managed: bool,
+    ) -> Result<Seq, StoreError> {
         let mut transaction = self.begin().await?;
         let row = sqlx::query("SELECT * FROM phone_numbers WHERE phone_number = $1 AND organization_id = $2")
             .bind(key.as_str())
@@ -139,7 +171,10 @@ impl Store {
             .fetch_one(&mut *transaction)
             .await?;
         own_trunk(&mut transaction, organization, number(&row)?.trunk_id, allow_managed).await?;
-        sqlx::query("DELETE FROM phone_numbers WHERE phone_number = $1").bind(key.as_str()).execute(&mut *transaction).await?;
+        sqlx::query("DELETE FROM phone_numbers WHERE phone_number = $1")
+            .bind(key.as_str())
+            .execute(&mut *transaction)
+            .await?;
         let seq = log(&mut transaction, "number", key.as_str()).await?;
         transaction.commit().await?;
         Ok(seq)

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use crate::{KeyRing, Seq, StoreError};
@@ -28,7 +30,8 @@ impl Store {
     /// disk (WAL, `synchronous=FULL`).
     pub async fn open(url: &str, keys: KeyRing) -> Result<Self, StoreError> {
         let path = url.strip_prefix("sqlite:").map(|p| p.trim_start_matches("//")).filter(|p| !p.is_empty());
-        let path = path.ok_or_else(|| StoreError::Unavailable(format!("store.url {url:?} is not sqlite:<path>")))?;
+        let path =
+            path.ok_or_else(|| StoreError::Unavailable(format!("store.url {url:?} is not sqlite:<path>")))?;
         make_private(Path::new(path)).map_err(|e| StoreError::Unavailable(format!("{path}: {e}")))?;
         let options = SqliteConnectOptions::from_str(&format!("sqlite:{path}"))
             .map_err(|e| StoreError::Unavailable(e.to_string()))?
@@ -75,7 +78,11 @@ fn make_private(path: &Path) -> std::io::Result<()> {
 }
 
 /// Appends to the change log inside the change's own transaction.
-pub(crate) async fn log(connection: &mut SqliteConnection, kind: &str, reference: &str) -> Result<Seq, StoreError> {
+pub(crate) async fn log(
+    connection: &mut SqliteConnection,
+    kind: &str,
+    reference: &str,
+) -> Result<Seq, StoreError> {
     let seq: i64 = sqlx::query_scalar("INSERT INTO changes (seq, kind, ref) SELECT COALESCE(MAX(seq), 0) + 1, $1, $2 FROM changes RETURNING seq")
         .bind(kind)
         .bind(reference)

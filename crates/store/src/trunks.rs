@@ -121,7 +121,12 @@ pub(crate) fn trunk(row: &SqliteRow, password: Option<Secret>) -> Result<Trunk, 
 
 impl Store {
     /// An organization's trunks, newest first. Passwords stay sealed: they come empty.
-    pub async fn trunks(&self, organization: OrganizationId, filter: TrunkFilter, page: Page) -> Result<Vec<Trunk>, StoreError> {
+    pub async fn trunks(
+        &self,
+        organization: OrganizationId,
+        filter: TrunkFilter,
+        page: Page,
+    ) -> Result<Vec<Trunk>, StoreError> {
         let mut query = QueryBuilder::new("SELECT * FROM trunks WHERE organization_id = ");
         query.push_bind(organization.to_string());
         push_contains(&mut query, "name", filter.name.as_deref());
@@ -144,7 +149,11 @@ impl Store {
 
     /// The trunk with its password open, for the data plane. A password that does not open leaves the trunk without
     /// its outbound configuration: no call goes out with an empty one.
-    pub(crate) async fn open_trunk(&self, row: &SqliteRow, connection: &mut SqliteConnection) -> Result<Trunk, StoreError> {
+    pub(crate) async fn open_trunk(
+        &self,
+        row: &SqliteRow,
+        connection: &mut SqliteConnection,
+    ) -> Result<Trunk, StoreError> {
         let sealed: Option<String> = row.try_get("outbound_password")?;
         let (id, organization): (String, String) = (row.try_get("id")?, row.try_get("organization_id")?);
         let Some(sealed) = sealed else { return trunk(row, None) };
@@ -175,7 +184,11 @@ impl Store {
     }
 
     /// Makes a trunk.
-    pub async fn create_trunk(&self, organization: OrganizationId, new: NewTrunk) -> Result<(Trunk, Seq), StoreError> {
+    pub async fn create_trunk(
+        &self,
+        organization: OrganizationId,
+        new: NewTrunk,
+    ) -> Result<(Trunk, Seq), StoreError> {
         let (id, now) = (TrunkId::new(), Timestamp::now());
         let mut transaction = self.begin().await?;
         let password = self.sealed(&mut transaction, organization, id, new.outbound_config.as_ref()).await?;
@@ -229,7 +242,12 @@ impl Store {
     }
 
     /// Deletes a trunk without numbers.
-    pub async fn delete_trunk(&self, organization: OrganizationId, id: TrunkId, allow_managed: bool) -> Result<Seq, StoreError> {
+    pub async fn delete_trunk(
+        &self,
+        organization: OrganizationId,
+        id: TrunkId,
+        allow_managed: bool,
+    ) -> Result<Seq, StoreError> {
         let mut transaction = self.begin().await?;
         own_trunk(&mut transaction, organization, id, allow_managed).await?;
         let numbers: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM phone_numbers WHERE trunk_id = $1")
@@ -237,9 +255,14 @@ impl Store {
             .fetch_one(&mut *transaction)
             .await?;
         if numbers > 0 {
-            return Err(StoreError::Conflict(format!("The trunk still has {numbers} phone numbers; delete them first.")));
+            return Err(StoreError::Conflict(format!(
+                "The trunk still has {numbers} phone numbers; delete them first."
+            )));
         }
-        sqlx::query("DELETE FROM trunks WHERE id = $1").bind(id.to_string()).execute(&mut *transaction).await?;
+        sqlx::query("DELETE FROM trunks WHERE id = $1")
+            .bind(id.to_string())
+            .execute(&mut *transaction)
+            .await?;
         let seq = log(&mut transaction, "trunk", &id.to_string()).await?;
         transaction.commit().await?;
         Ok(seq)

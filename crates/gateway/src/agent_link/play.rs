@@ -31,8 +31,10 @@ impl AudioFiles {
         };
         let path = audio_dir.join(file);
         let changed = tokio::fs::metadata(&path).await.and_then(|m| m.modified());
-        let changed = changed.map_err(|e| NotReady(format!("the audio file {file:?} of the agent cannot be read: {e}")))?;
-        let known = self.0.lock().get(&path).filter(|(at, _)| *at == changed).map(|(_, samples)| Arc::clone(samples));
+        let changed = changed
+            .map_err(|e| NotReady(format!("the audio file {file:?} of the agent cannot be read: {e}")))?;
+        let known =
+            self.0.lock().get(&path).filter(|(at, _)| *at == changed).map(|(_, samples)| Arc::clone(samples));
         let samples = match known {
             Some(samples) => samples,
             None => {
@@ -40,8 +42,16 @@ impl AudioFiles {
                 let read = tokio::task::spawn_blocking(move || media::wav::read(&source)).await;
                 let samples: Arc<[i16]> = match read {
                     Ok(Ok(samples)) => samples.into(),
-                    Ok(Err(e)) => return Err(NotReady(format!("the audio file {file:?} of the agent cannot be played: {e}"))),
-                    Err(_) => return Err(NotReady(format!("the audio file {file:?} of the agent broke its decoder"))),
+                    Ok(Err(e)) => {
+                        return Err(NotReady(format!(
+                            "the audio file {file:?} of the agent cannot be played: {e}"
+                        )));
+                    }
+                    Err(_) => {
+                        return Err(NotReady(format!(
+                            "the audio file {file:?} of the agent broke its decoder"
+                        )));
+                    }
                 };
                 let mut files = self.0.lock();
                 if files.len() >= MAX_FILES {

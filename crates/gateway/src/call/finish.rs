@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use cluster::CallError;
-use model::{Conversation, ConversationStatus, DecisionId, DecisionRecord, Direction, EndedBy, RuleResult, Step, Timestamp};
+use model::{
+    Conversation, ConversationStatus, DecisionId, DecisionRecord, Direction, EndedBy, RuleResult, Step,
+    Timestamp,
+};
 use signaling::{EndCause, Ended, Session};
 
 use super::{Call, Waiter};
@@ -52,15 +55,20 @@ impl Call {
         let mut steps = std::mem::take(&mut self.steps);
         steps.push(Step { rule: "outcome".into(), result: RuleResult::Fail, detail });
         let advice = self.advice.take().unwrap_or_else(|| match (conversation.direction, ended.cause) {
-            (Direction::Inbound, EndCause::NoAck) => "No ACK came for our 200: check Contact and NAT (sip.advertise).".to_owned(),
+            (Direction::Inbound, EndCause::NoAck) => {
+                "No ACK came for our 200: check Contact and NAT (sip.advertise).".to_owned()
+            }
             (Direction::Inbound, _) => "See the rules tried.".to_owned(),
             (Direction::Outbound, _) => sip_status::outbound_advice(ended).to_owned(),
         });
         let (from_number, to_number) = match conversation.direction {
-            Direction::Inbound => (conversation.user_id.clone(), conversation.agent_number.as_ref().map(ToString::to_string)),
-            Direction::Outbound => {
-                (conversation.agent_number.as_ref().map(ToString::to_string).unwrap_or_default(), Some(conversation.user_id.clone()))
+            Direction::Inbound => {
+                (conversation.user_id.clone(), conversation.agent_number.as_ref().map(ToString::to_string))
             }
+            Direction::Outbound => (
+                conversation.agent_number.as_ref().map(ToString::to_string).unwrap_or_default(),
+                Some(conversation.user_id.clone()),
+            ),
         };
         self.edge.records.decision(DecisionRecord {
             id: DecisionId::new(),
@@ -100,7 +108,11 @@ pub(super) fn not_begun(edge: &Arc<Edge>, conversation: &mut Conversation, failu
         to: conversation.user_id.clone(),
         from_number: conversation.agent_number.as_ref().map(ToString::to_string),
         to_number: Some(conversation.user_id.clone()),
-        steps: vec![Step { rule: failure.rule.into(), result: RuleResult::Fail, detail: failure.detail.clone() }],
+        steps: vec![Step {
+            rule: failure.rule.into(),
+            result: RuleResult::Fail,
+            detail: failure.detail.clone(),
+        }],
         status: 0,
         reason: failure.reason.to_owned(),
         advice: failure.advice.to_owned(),

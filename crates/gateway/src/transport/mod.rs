@@ -32,7 +32,9 @@ impl Transports {
     /// Sends without waiting: a full socket loses the message, which SIP's retransmission is for.
     pub(crate) fn send(&self, hop: Hop, bytes: Bytes) -> Result<(), Unsent> {
         let sent = match hop.transport {
-            Transport::Udp => self.listener(hop).ok_or(Unsent).and_then(|listener| listener.send(&bytes, hop.remote)),
+            Transport::Udp => {
+                self.listener(hop).ok_or(Unsent).and_then(|listener| listener.send(&bytes, hop.remote))
+            }
             Transport::Tcp | Transport::Tls => self.tcp.send(hop.flow, bytes),
         };
         if sent.is_err() {

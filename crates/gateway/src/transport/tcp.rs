@@ -151,7 +151,11 @@ pub(crate) async fn serve(edge: Arc<Edge>, listener: TcpListener, stop: Cancella
 }
 
 /// The flow to `remote`: an open connection of ours, or a new one.
-pub(crate) async fn connect(edge: &Arc<Edge>, remote: SocketAddr, stop: &CancellationToken) -> io::Result<u64> {
+pub(crate) async fn connect(
+    edge: &Arc<Edge>,
+    remote: SocketAddr,
+    stop: &CancellationToken,
+) -> io::Result<u64> {
     let known = edge.transports.tcp.open.lock().outbound.get(&remote).copied();
     if let Some(flow) = known {
         return Ok(flow);
@@ -162,7 +166,13 @@ pub(crate) async fn connect(edge: &Arc<Edge>, remote: SocketAddr, stop: &Cancell
     open(edge, stream, remote, true, stop).ok_or_else(|| io::Error::other("the connection could not be kept"))
 }
 
-fn open(edge: &Arc<Edge>, stream: TcpStream, remote: SocketAddr, outbound: bool, stop: &CancellationToken) -> Option<u64> {
+fn open(
+    edge: &Arc<Edge>,
+    stream: TcpStream,
+    remote: SocketAddr,
+    outbound: bool,
+    stop: &CancellationToken,
+) -> Option<u64> {
     let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
     // Small messages must not wait for one another.
     let _ = stream.set_nodelay(true);

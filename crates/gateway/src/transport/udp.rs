@@ -72,7 +72,9 @@ pub(crate) async fn serve(edge: Arc<Edge>, index: usize, stop: CancellationToken
         for _ in 0..BATCH {
             match listener.socket.try_recv_from(&mut datagram) {
                 Ok((length, from)) => {
-                    let Some(bytes) = datagram.get(..length).and_then(|d| copy(&mut block, d)) else { continue };
+                    let Some(bytes) = datagram.get(..length).and_then(|d| copy(&mut block, d)) else {
+                        continue;
+                    };
                     let remote = SocketAddr::new(from.ip().to_canonical(), from.port());
                     listener::handle_datagram(&edge, bytes, Hop { transport: Transport::Udp, remote, flow });
                 }

@@ -40,7 +40,8 @@ const fn expand_alaw(byte: u8) -> i16 {
     let byte = byte ^ 0x55;
     let exponent = (byte >> 4) & 7;
     let mantissa = (byte & 15) as i16;
-    let magnitude = if exponent == 0 { (mantissa << 4) + 8 } else { ((mantissa << 4) + 0x108) << (exponent - 1) };
+    let magnitude =
+        if exponent == 0 { (mantissa << 4) + 8 } else { ((mantissa << 4) + 0x108) << (exponent - 1) };
     if byte & 0x80 == 0 { -magnitude } else { magnitude }
 }
 
@@ -83,9 +84,15 @@ mod tests {
 
     #[test]
     fn decoders_have_the_values_of_the_standard() {
-        assert_eq!((decode_ulaw(0x00), decode_ulaw(0x80), decode_ulaw(0xff), decode_ulaw(0x7f)), (-32_124, 32_124, 0, 0));
+        assert_eq!(
+            (decode_ulaw(0x00), decode_ulaw(0x80), decode_ulaw(0xff), decode_ulaw(0x7f)),
+            (-32_124, 32_124, 0, 0)
+        );
         assert_eq!((decode_ulaw(0x8f), decode_ulaw(0xf0)), (16_764, 120));
-        assert_eq!((decode_alaw(0xd5), decode_alaw(0x55), decode_alaw(0xaa), decode_alaw(0x2a)), (8, -8, 32_256, -32_256));
+        assert_eq!(
+            (decode_alaw(0xd5), decode_alaw(0x55), decode_alaw(0xaa), decode_alaw(0x2a)),
+            (8, -8, 32_256, -32_256)
+        );
     }
 
     #[test]

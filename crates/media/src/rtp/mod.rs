@@ -75,7 +75,14 @@ mod tests {
 
     #[test]
     fn reads_what_it_writes() {
-        let packet = Packet { marker: true, payload_type: 101, sequence: 65_535, timestamp: 7, ssrc: 9, payload: &[1, 2, 3] };
+        let packet = Packet {
+            marker: true,
+            payload_type: 101,
+            sequence: 65_535,
+            timestamp: 7,
+            ssrc: 9,
+            payload: &[1, 2, 3],
+        };
         let mut bytes = packet.header().to_vec();
         bytes.extend_from_slice(packet.payload);
         assert_eq!(Packet::parse(&bytes), Some(packet));

@@ -66,7 +66,8 @@ impl<'a> Description<'a> {
             match kind {
                 "v" => versioned = value == "0",
                 "c" => {
-                    let address = connection(value).ok_or_else(|| bad("a c= line is not IN IP4 or IN IP6 and an address"))?;
+                    let address = connection(value)
+                        .ok_or_else(|| bad("a c= line is not IN IP4 or IN IP6 and an address"))?;
                     match description.media.last_mut() {
                         Some(media) => media.connection = Some(address),
                         None => description.connection = Some(address),
@@ -87,7 +88,10 @@ impl<'a> Description<'a> {
                     if description.media.len() >= MAX_MEDIA {
                         return Err(ParseError::TooLarge);
                     }
-                    description.media.push(media(value).ok_or_else(|| bad("an m= line is not media, port, profile and formats"))?);
+                    description.media.push(
+                        media(value)
+                            .ok_or_else(|| bad("an m= line is not media, port, profile and formats"))?,
+                    );
                 }
                 _ if kind.len() == 1 => {}
                 _ => return Err(bad("a line's type is not one letter")),
@@ -100,7 +104,8 @@ impl<'a> Description<'a> {
 fn connection(value: &str) -> Option<&str> {
     let mut words = value.split_ascii_whitespace();
     let (net, kind, address) = (words.next()?, words.next()?, words.next()?);
-    let known = net.eq_ignore_ascii_case("IN") && (kind.eq_ignore_ascii_case("IP4") || kind.eq_ignore_ascii_case("IP6"));
+    let known = net.eq_ignore_ascii_case("IN")
+        && (kind.eq_ignore_ascii_case("IP4") || kind.eq_ignore_ascii_case("IP6"));
     // A TTL or address count may follow a slash (multicast, RFC 4566 5.7).
     known.then(|| address.split('/').next().unwrap_or(address))
 }

@@ -32,7 +32,8 @@ fn session(agent: Agent, now: Instant) -> Session {
 }
 
 fn packet(sequence: u16, ssrc: u32, payload_type: u8, payload: &[u8]) -> Vec<u8> {
-    let packet = Packet { marker: false, payload_type, sequence, timestamp: u32::from(sequence) * 160, ssrc, payload };
+    let packet =
+        Packet { marker: false, payload_type, sequence, timestamp: u32::from(sequence) * 160, ssrc, payload };
     let mut bytes = packet.header().to_vec();
     bytes.extend_from_slice(payload);
     bytes
@@ -53,7 +54,12 @@ fn echo_returns_payloads_bit_for_bit_and_keeps_gaps() {
     for (sequence, payload_type) in [(65_534, 0), (65_535, 0), (0, 101), (3, 0)] {
         let payload: Vec<u8> = (0..160).map(|n| (n as u8) ^ (sequence as u8)).collect();
         let mut out = Outbox::default();
-        session.handle_rtp(&packet(sequence, 9, payload_type, &payload), PEER.parse().unwrap(), now, &mut out);
+        session.handle_rtp(
+            &packet(sequence, 9, payload_type, &payload),
+            PEER.parse().unwrap(),
+            now,
+            &mut out,
+        );
         let (_, bytes) = out.iter().next().unwrap();
         let back = Packet::parse(bytes).unwrap();
         assert_eq!((back.payload, back.payload_type, back.ssrc), (&payload[..], payload_type, 0x0303_0303));
@@ -115,7 +121,8 @@ fn play_is_paced_without_drift_and_finishes_once() {
     let (mut out, mut sent, mut now) = (Outbox::default(), 0, start);
     let finished = loop {
         // A clock that wakes up to 7 ms late.
-        now = session.poll_timeout().unwrap().max(now) + Duration::from_millis(u64::from(sent as u32 * 3 % 8));
+        now =
+            session.poll_timeout().unwrap().max(now) + Duration::from_millis(u64::from(sent as u32 * 3 % 8));
         session.handle_timeout(now, &mut out);
         sent += out.iter().count();
         out.clear();

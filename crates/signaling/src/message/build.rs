@@ -101,7 +101,13 @@ impl ResponseBuilder {
     /// Starts a response to a request that came from `source`, which the top Via is marked with (RFC 3261 18.2.1,
     /// RFC 3581 4). `to_tag` is added to a To without one. Header lines that a malformed request lacks are left out.
     #[must_use]
-    pub fn new(request: &Request, status: StatusCode, reason: Option<&str>, to_tag: Option<&str>, source: SocketAddr) -> Self {
+    pub fn new(
+        request: &Request,
+        status: StatusCode,
+        reason: Option<&str>,
+        to_tag: Option<&str>,
+        source: SocketAddr,
+    ) -> Self {
         let mut out = BytesMut::with_capacity(CAPACITY);
         let _ = write!(Gate(&mut out), "SIP/2.0 {status} {}", reason.unwrap_or(status.phrase()));
         out.put_slice(b"\r\n");

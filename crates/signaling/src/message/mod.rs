@@ -74,13 +74,19 @@ impl Head {
 
     /// The values of a header, lines split at commas.
     pub fn list(&self, name: HeaderName) -> impl Iterator<Item = &str> {
-        self.headers(name).flat_map(|line| uri::split_outside(line, b',')).map(str::trim).filter(|v| !v.is_empty())
+        self.headers(name)
+            .flat_map(|line| uri::split_outside(line, b','))
+            .map(str::trim)
+            .filter(|v| !v.is_empty())
     }
 
     /// The first value of a header of any name.
     #[must_use]
     pub fn header_named(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|f| self.slice(f.name_at).eq_ignore_ascii_case(name)).map(|f| self.slice(f.value_at))
+        self.fields
+            .iter()
+            .find(|f| self.slice(f.name_at).eq_ignore_ascii_case(name))
+            .map(|f| self.slice(f.value_at))
     }
 
     /// The Call-ID; empty in a malformed message.
@@ -140,7 +146,9 @@ impl Head {
     /// The body when it is SDP.
     #[must_use]
     pub fn sdp(&self) -> Option<Bytes> {
-        let kind = self.header(HeaderName::ContentType).map_or("application/sdp", |c| c.split(';').next().unwrap_or(c).trim());
+        let kind = self
+            .header(HeaderName::ContentType)
+            .map_or("application/sdp", |c| c.split(';').next().unwrap_or(c).trim());
         (!self.body.is_empty() && kind.eq_ignore_ascii_case("application/sdp")).then(|| self.body.clone())
     }
 }

@@ -100,7 +100,8 @@ pub(crate) fn params_are_well_formed(params: &str) -> bool {
 
 /// RFC 3261 25.1 `token`.
 pub(crate) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
 }
 
 /// One Via value.
@@ -125,7 +126,10 @@ impl<'a> Via<'a> {
         let (version, rest) = rest.split_once('/')?;
         let rest = rest.trim_start();
         let (transport, rest) = rest.split_once([' ', '\t'])?;
-        if !protocol.trim().eq_ignore_ascii_case("SIP") || version.trim() != "2.0" || !transport.bytes().all(is_token) {
+        if !protocol.trim().eq_ignore_ascii_case("SIP")
+            || version.trim() != "2.0"
+            || !transport.bytes().all(is_token)
+        {
             return None;
         }
         let (sent_by, params) = match rest.split_once(';') {
@@ -168,17 +172,39 @@ mod tests {
         assert_eq!((value.uri.host, value.tag(), value.param("x")), ("b.example", Some("1"), Some("a;b")));
         assert_eq!(NameAddr::parse("sip:a@b;tag=2").unwrap().tag(), Some("2"));
         assert_eq!(NameAddr::parse("Bob B <sip:a@b>").unwrap().display, "Bob B");
-        for bad in ["\"Bob <sip:a@b>", "<sip:a@b", "<sip:a@b>x", "Bob, x <sip:a@b>", "<sip:a@b>;;", "sip:a@b?c=d", "< sip:a@b>", ""] {
+        for bad in [
+            "\"Bob <sip:a@b>",
+            "<sip:a@b",
+            "<sip:a@b>x",
+            "Bob, x <sip:a@b>",
+            "<sip:a@b>;;",
+            "sip:a@b?c=d",
+            "< sip:a@b>",
+            "",
+        ] {
             assert_eq!(NameAddr::parse(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn vias() {
-        let via = Via::parse("SIP / 2.0 / UDP first.example: 4000;ttl=16 ;maddr=224.2.0.1 ;branch=z9hG4bKa7c6a8dlze.1").unwrap();
-        assert_eq!((via.host, via.port, via.branch()), ("first.example", Some(4000), Some("z9hG4bKa7c6a8dlze.1")));
+        let via = Via::parse(
+            "SIP / 2.0 / UDP first.example: 4000;ttl=16 ;maddr=224.2.0.1 ;branch=z9hG4bKa7c6a8dlze.1",
+        )
+        .unwrap();
+        assert_eq!(
+            (via.host, via.port, via.branch()),
+            ("first.example", Some(4000), Some("z9hG4bKa7c6a8dlze.1"))
+        );
         assert!(Via::parse("SIP/2.0/TCP [::1]:5;rport").unwrap().wants_rport());
-        for bad in ["SIP/2.0/UDP", "SIP/2.0/UDP h;;", "SIP/2.0/UDP h;", "SIP/3.0/UDP h", "HTTP/2.0/UDP h", "SIP/2.0/UDP ;branch=x"] {
+        for bad in [
+            "SIP/2.0/UDP",
+            "SIP/2.0/UDP h;;",
+            "SIP/2.0/UDP h;",
+            "SIP/3.0/UDP h",
+            "HTTP/2.0/UDP h",
+            "SIP/2.0/UDP ;branch=x",
+        ] {
             assert_eq!(Via::parse(bad), None, "{bad}");
         }
     }

@@ -5,7 +5,10 @@ use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use super::name_addr::{NameAddr, Via, is_token};
-use super::{CSeq, Field, Head, HeaderName, MAX_BODY, MAX_HEAD, MAX_HEADERS, MAX_REQUEST_URI, Message, Method, Request, Response, StatusCode};
+use super::{
+    CSeq, Field, Head, HeaderName, MAX_BODY, MAX_HEAD, MAX_HEADERS, MAX_REQUEST_URI, Message, Method,
+    Request, Response, StatusCode,
+};
 
 /// Why a message is refused.
 #[derive(Debug)]
@@ -237,7 +240,11 @@ fn field(line: &str, at: usize) -> Option<Field> {
     let lead = value.len() - value.trim_start_matches([' ', '\t']).len();
     let value_from = at + colon + 1 + lead;
     let value_to = value_from + value[lead..].trim_end_matches([' ', '\t']).len();
-    Some(Field { name: HeaderName::parse(name), name_at: range(at, at + name.len()), value_at: range(value_from, value_to) })
+    Some(Field {
+        name: HeaderName::parse(name),
+        name_at: range(at, at + name.len()),
+        value_at: range(value_from, value_to),
+    })
 }
 
 fn start_line(
@@ -248,7 +255,12 @@ fn start_line(
     fatal: bool,
 ) -> Result<Message, Malformed> {
     let line = head.text[from..to].to_owned();
-    if let Some(rest) = line.get(..4).filter(|p| p.eq_ignore_ascii_case("SIP/")).and_then(|_| line.split_once(' ')).map(|(_, r)| r) {
+    if let Some(rest) = line
+        .get(..4)
+        .filter(|p| p.eq_ignore_ascii_case("SIP/"))
+        .and_then(|_| line.split_once(' '))
+        .map(|(_, r)| r)
+    {
         return response(head, &line, rest, from, to, problem, fatal);
     }
     let (Some(first), Some(last)) = (line.find(' '), line.rfind(' ')) else {
@@ -286,7 +298,8 @@ fn start_line(
         refuse(reason);
     }
     let at = from + first + 1;
-    let request = Request { method, method_at: range(from, from + first), uri_at: range(at, at + uri.len()), head };
+    let request =
+        Request { method, method_at: range(from, from + first), uri_at: range(at, at + uri.len()), head };
     match problem {
         None => Ok(Message::Request(request)),
         Some(reason) => {
@@ -310,14 +323,20 @@ fn response(
         return Err(bad("Version Not Supported"));
     }
     let (code, phrase) = rest.split_once(' ').unwrap_or((rest, ""));
-    let status = Some(code).filter(|c| c.len() == 3 && c.bytes().all(|b| b.is_ascii_digit())).and_then(|c| c.parse().ok());
+    let status = Some(code)
+        .filter(|c| c.len() == 3 && c.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|c| c.parse().ok());
     let Some(status) = status.filter(|s| (100..700).contains(s)) else {
         return Err(bad("Bad Status Code"));
     };
     let (cseq, missing) = mandatory(&head, None);
     head.cseq = cseq;
     match problem.or(missing) {
-        None => Ok(Message::Response(Response { head, status: StatusCode(status), reason_at: range(to - phrase.len().min(to - from), to) })),
+        None => Ok(Message::Response(Response {
+            head,
+            status: StatusCode(status),
+            reason_at: range(to - phrase.len().min(to - from), to),
+        })),
         Some(reason) => Err(bad(reason)),
     }
 }
@@ -341,7 +360,8 @@ fn mandatory(head: &Head, request: Option<(Method, &str)>) -> (Option<CSeq>, Opt
             _ => refuse(missing),
         }
     }
-    if head.headers(HeaderName::MaxForwards).count() > 1 || head.headers(HeaderName::ContentType).count() > 1 {
+    if head.headers(HeaderName::MaxForwards).count() > 1 || head.headers(HeaderName::ContentType).count() > 1
+    {
         refuse("Header Given Twice");
     }
     if head.call_id().bytes().any(|b| b <= b' ') {
@@ -362,7 +382,8 @@ fn mandatory(head: &Head, request: Option<(Method, &str)>) -> (Option<CSeq>, Opt
     }
     let cseq = head.header(HeaderName::CSeq).and_then(|value| {
         let (number, method) = value.split_once([' ', '\t'])?;
-        let digits = !number.is_empty() && number.len() <= 10 + 20 && number.bytes().all(|b| b.is_ascii_digit());
+        let digits =
+            !number.is_empty() && number.len() <= 10 + 20 && number.bytes().all(|b| b.is_ascii_digit());
         let number: u32 = digits.then(|| number.parse().ok()).flatten().filter(|n| *n < 1 << 31)?;
         let method = method.trim();
         let matches = request.is_none_or(|(_, token)| token == method);
@@ -373,10 +394,16 @@ fn mandatory(head: &Head, request: Option<(Method, &str)>) -> (Option<CSeq>, Opt
     }
     if request.is_some() {
         let forwards = head.header(HeaderName::MaxForwards);
-        if forwards.is_some_and(|v| v.is_empty() || v.len() > 10 || !v.bytes().all(|b| b.is_ascii_digit()) || v.parse::<u64>().is_ok_and(|n| n > 255)) {
+        if forwards.is_some_and(|v| {
+            v.is_empty()
+                || v.len() > 10
+                || !v.bytes().all(|b| b.is_ascii_digit())
+                || v.parse::<u64>().is_ok_and(|n| n > 255)
+        }) {
             refuse("Bad Max-Forwards");
         }
-        let dialog = matches!(request, Some((Method::Invite | Method::Update | Method::Refer | Method::Subscribe, _)));
+        let dialog =
+            matches!(request, Some((Method::Invite | Method::Update | Method::Refer | Method::Subscribe, _)));
         if dialog && !head.list(HeaderName::Contact).all(|c| NameAddr::parse(c).is_some()) {
             refuse("Bad Contact");
         }

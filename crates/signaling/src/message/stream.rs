@@ -91,7 +91,12 @@ impl StreamParser {
     fn lost(&mut self, reason: &'static str) -> StreamItem {
         let head = parse::head_length(&self.buffer).map(|length| self.buffer.split_to(length).freeze());
         let refused = head.map(|head| parse::parse_head(head, |_| Err(reason)));
-        self.broken(refused.unwrap_or(Err(Malformed { status: StatusCode(400), reason, request: None, fatal: true })))
+        self.broken(refused.unwrap_or(Err(Malformed {
+            status: StatusCode(400),
+            reason,
+            request: None,
+            fatal: true,
+        })))
     }
 
     fn broken(&mut self, refused: Result<Message, Malformed>) -> StreamItem {
@@ -99,7 +104,12 @@ impl StreamParser {
         self.buffer = BytesMut::new();
         match refused {
             Err(malformed) => StreamItem::Malformed(Malformed { fatal: true, ..malformed }),
-            Ok(_) => StreamItem::Malformed(Malformed { status: StatusCode(413), reason: "Body Too Long", request: None, fatal: true }),
+            Ok(_) => StreamItem::Malformed(Malformed {
+                status: StatusCode(413),
+                reason: "Body Too Long",
+                request: None,
+                fatal: true,
+            }),
         }
     }
 }

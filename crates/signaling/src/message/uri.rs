@@ -28,7 +28,10 @@ impl<'a> Uri<'a> {
         let (scheme, rest) = text.split_once(':')?;
         let scheme_ok = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
-        if !scheme_ok || rest.is_empty() || text.bytes().any(|b| b <= b' ' || matches!(b, b'<' | b'>' | b'"' | 0x7f)) {
+        if !scheme_ok
+            || rest.is_empty()
+            || text.bytes().any(|b| b <= b' ' || matches!(b, b'<' | b'>' | b'"' | 0x7f))
+        {
             return None;
         }
         let other = Self { text, scheme, user: Some(rest), host: "", port: None, params: "", headers: "" };
@@ -98,7 +101,9 @@ fn hex(digit: u8) -> Option<u8> {
 fn escapes_are_whole(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.iter().enumerate().all(|(at, &b)| {
-        b != b'%' || (bytes.get(at + 1).is_some_and(u8::is_ascii_hexdigit) && bytes.get(at + 2).is_some_and(u8::is_ascii_hexdigit))
+        b != b'%'
+            || (bytes.get(at + 1).is_some_and(u8::is_ascii_hexdigit)
+                && bytes.get(at + 2).is_some_and(u8::is_ascii_hexdigit))
     })
 }
 
@@ -121,7 +126,9 @@ pub(crate) fn split_host_port(text: &str) -> Option<(&str, Option<u16>)> {
     match rest.strip_prefix(':') {
         None if rest.is_empty() => Some((host, None)),
         None => None,
-        Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => Some((host, Some(digits.parse().ok()?))),
+        Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+            Some((host, Some(digits.parse().ok()?)))
+        }
         Some(_) => None,
     }
 }
@@ -202,7 +209,20 @@ mod tests {
 
     #[test]
     fn what_is_not_a_uri() {
-        for bad in ["", "sip:", "sip:@h", "sip:u@", "sip:u@h:", "sip:u@h:99999", "<sip:u@h>", "sip:u v@h", "u@h", "sip:u@[::1", "sip:%4@h", "sip:u@h:+5"] {
+        for bad in [
+            "",
+            "sip:",
+            "sip:@h",
+            "sip:u@",
+            "sip:u@h:",
+            "sip:u@h:99999",
+            "<sip:u@h>",
+            "sip:u v@h",
+            "u@h",
+            "sip:u@[::1",
+            "sip:%4@h",
+            "sip:u@h:+5",
+        ] {
             assert_eq!(Uri::parse(bad), None, "{bad}");
         }
     }

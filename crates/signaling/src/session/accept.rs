@@ -121,7 +121,9 @@ impl Session {
 
     /// Refuses the pending INVITE or re-INVITE.
     pub(super) fn refuse_pending(&mut self, refusal: &Refusal, now: Instant) -> bool {
-        let Some(mut builder) = self.invite_reply(refusal.status, refusal.reason.as_deref()) else { return false };
+        let Some(mut builder) = self.invite_reply(refusal.status, refusal.reason.as_deref()) else {
+            return false;
+        };
         for (name, value) in &refusal.headers {
             builder = builder.header_named(name, value);
         }
@@ -137,7 +139,10 @@ impl Session {
         if *until <= now {
             // RFC 3261 13.3.1.4: the dialog is confirmed for a BYE.
             self.called.answer = None;
-            self.send_bye(Some(&Reason { protocol: "SIP".to_owned(), cause: 408, text: Some("no ACK".to_owned()) }), now);
+            self.send_bye(
+                Some(&Reason { protocol: "SIP".to_owned(), cause: 408, text: Some("no ACK".to_owned()) }),
+                now,
+            );
             self.end(EndCause::NoAck, Some(StatusCode(200)));
         } else if retransmission.fire(now) {
             let transmit = Transmit { hop: *hop, bytes: bytes.clone() };
@@ -179,7 +184,11 @@ impl Session {
         self.refuse_pending(&Refusal::new(StatusCode(487)), now);
         if self.state == State::Inviting {
             let reason = cancel.header(HeaderName::Reason).and_then(Reason::parse);
-            self.end_with(Ended { status: Some(StatusCode(487)), reason, ..Ended::new(EndCause::CancelledByPeer) });
+            self.end_with(Ended {
+                status: Some(StatusCode(487)),
+                reason,
+                ..Ended::new(EndCause::CancelledByPeer)
+            });
         }
     }
 }

@@ -146,13 +146,16 @@ impl Session {
         let Some((challenge, proxy)) = read_challenge(response) else { return false };
         let Some(calling) = self.calling.as_deref_mut() else { return false };
         let hop = calling.client.hop;
-        let refused_again = calling
-            .authorization
-            .as_ref()
-            .is_some_and(|(known, of_proxy, _)| *of_proxy == proxy && known.realm == challenge.realm && !challenge.stale);
+        let refused_again = calling.authorization.as_ref().is_some_and(|(known, of_proxy, _)| {
+            *of_proxy == proxy && known.realm == challenge.realm && !challenge.stale
+        });
         // Only the hop the INVITE went to learns our digest.
         let stranger = from.remote.ip() != hop.remote.ip();
-        if calling.invite.credentials.is_none() || calling.challenges >= MAX_CHALLENGES || refused_again || stranger {
+        if calling.invite.credentials.is_none()
+            || calling.challenges >= MAX_CHALLENGES
+            || refused_again
+            || stranger
+        {
             return false;
         }
         calling.challenges += 1;
@@ -162,7 +165,16 @@ impl Session {
         let authorization = self.authorize("INVITE", &uri);
         let branch = self.branch();
         let Some(calling) = self.calling.as_deref_mut() else { return false };
-        let bytes = request(&calling.invite, &self.identity, &self.call_id, &calling.from, cseq, &branch, hop, authorization);
+        let bytes = request(
+            &calling.invite,
+            &self.identity,
+            &self.call_id,
+            &calling.from,
+            cseq,
+            &branch,
+            hop,
+            authorization,
+        );
         // The refused transaction is done: over UDP a lost ACK of it is repeated no more, and the server's timer H
         // ends it there.
         calling.client = InviteClient::send(branch, cseq, hop, bytes, now, &mut self.out);
@@ -185,9 +197,19 @@ impl Session {
         }
         calling.cancelled = true;
         calling.client.give_up_at(now + T1_64);
-        let (branch, hop, cseq) = (calling.client.branch.to_string(), calling.client.hop, calling.client.cseq);
-        let mut builder = start("CANCEL", &calling.invite, &self.identity, &self.call_id, &calling.from, cseq, &branch, hop)
-            .header(HeaderName::To, &calling.invite.to);
+        let (branch, hop, cseq) =
+            (calling.client.branch.to_string(), calling.client.hop, calling.client.cseq);
+        let mut builder = start(
+            "CANCEL",
+            &calling.invite,
+            &self.identity,
+            &self.call_id,
+            &calling.from,
+            cseq,
+            &branch,
+            hop,
+        )
+        .header(HeaderName::To, &calling.invite.to);
         if let Some(Some(reason)) = &calling.cancel {
             builder = builder.header(HeaderName::Reason, reason);
         }
@@ -217,7 +239,9 @@ fn told(cause: EndCause, response: &Response) -> Ended {
         status: Some(response.status()),
         phrase: (!phrase.is_empty()).then_some(phrase),
         reason: response.header(HeaderName::Reason).and_then(Reason::parse),
-        retry_after: response.header(HeaderName::RetryAfter).and_then(|v| v.split([';', '(', ' ']).next()?.parse().ok()),
+        retry_after: response
+            .header(HeaderName::RetryAfter)
+            .and_then(|v| v.split([';', '(', ' ']).next()?.parse().ok()),
         warning: response.header(HeaderName::Warning).map(|w| w.chars().take(MAX_PHRASE).collect()),
         ..Ended::new(cause)
     }
@@ -235,7 +259,10 @@ fn start(
     hop: Hop,
 ) -> RequestBuilder {
     let mut builder = RequestBuilder::new(method, &invite.request_uri)
-        .header(HeaderName::Via, format_args!("SIP/2.0/{} {};branch={branch};rport", hop.transport.as_via(), identity.via))
+        .header(
+            HeaderName::Via,
+            format_args!("SIP/2.0/{} {};branch={branch};rport", hop.transport.as_via(), identity.via),
+        )
         .header(HeaderName::MaxForwards, 70);
     for route in &invite.route {
         builder = builder.header(HeaderName::Route, route);

@@ -79,7 +79,8 @@ impl Reason {
         crate::message::split_outside(value, b',').find_map(|value| {
             let (protocol, params) = value.split_once(';')?;
             let cause = crate::message::param(params, "cause")?.parse().ok()?;
-            let text = crate::message::param(params, "text").map(|t| t.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect());
+            let text = crate::message::param(params, "text")
+                .map(|t| t.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect());
             Some(Self { protocol: protocol.trim().chars().take(16).collect(), cause, text })
         })
     }
@@ -154,7 +155,15 @@ pub struct Ended {
 
 impl Ended {
     pub(super) fn new(cause: EndCause) -> Self {
-        Self { cause, status: None, phrase: None, reason: None, retry_after: None, warning: None, rang: false }
+        Self {
+            cause,
+            status: None,
+            phrase: None,
+            reason: None,
+            retry_after: None,
+            warning: None,
+            rang: false,
+        }
     }
 }
 

@@ -18,7 +18,9 @@ use crate::digest::{self, Challenge};
 use crate::hop::{Hop, Transmit};
 use crate::message::{HeaderName, Message, Method, Request, Response, ResponseBuilder, StatusCode};
 use crate::stateless::{self, hex};
-use crate::transaction::{Client, ClientOutcome, InviteClient, InviteServer, Outbox, Retransmission, Server, earliest};
+use crate::transaction::{
+    Client, ClientOutcome, InviteClient, InviteServer, Outbox, Retransmission, Server, earliest,
+};
 
 pub use event::{EndCause, Ended, Event, Identity, Invite, Reason, Refusal};
 
@@ -141,7 +143,10 @@ impl Session {
                 self.calling.as_ref().and_then(|c| c.client.timeout()),
                 self.invite_server.as_ref().and_then(InviteServer::timeout),
                 self.called.ring_again,
-                self.called.answer.as_ref().map(|(_, _, retransmission, until)| retransmission.at.min(*until)),
+                self.called
+                    .answer
+                    .as_ref()
+                    .map(|(_, _, retransmission, until)| retransmission.at.min(*until)),
             ]
             .into_iter()
             .chain(self.servers.iter().map(|s| Some(s.timeout())))
@@ -167,7 +172,8 @@ impl Session {
         }
         clients.retain(|client| !client.is_terminated());
         self.clients.append(&mut clients);
-        let unanswered = self.calling.as_mut().is_some_and(|calling| calling.client.handle_timeout(now, &mut self.out));
+        let unanswered =
+            self.calling.as_mut().is_some_and(|calling| calling.client.handle_timeout(now, &mut self.out));
         if unanswered {
             self.no_final_response();
         }
@@ -215,7 +221,14 @@ impl Session {
             return;
         }
         if self.servers.len() >= MAX_TRANSACTIONS && method != Method::Bye {
-            let busy = stateless::respond(&request, StatusCode(500), None, &[("Retry-After", "1")], from, &self.identity.seed);
+            let busy = stateless::respond(
+                &request,
+                StatusCode(500),
+                None,
+                &[("Retry-After", "1")],
+                from,
+                &self.identity.seed,
+            );
             self.out.push_back(busy);
             return;
         }
@@ -228,7 +241,10 @@ impl Session {
             return self.reply(&request, StatusCode(status), &[], from, now);
         }
         let known = request.to_tag() == Some(&self.local_tag)
-            && self.dialog.as_ref().is_some_and(|d| request.from_tag().is_none_or(|tag| *tag == *d.remote_tag));
+            && self
+                .dialog
+                .as_ref()
+                .is_some_and(|d| request.from_tag().is_none_or(|tag| *tag == *d.remote_tag));
         if !known || self.is_over() {
             return self.reply(&request, StatusCode(481), &[], from, now);
         }
@@ -271,7 +287,14 @@ impl Session {
     }
 
     /// Answers a non-INVITE request and remembers the answer for its repetitions.
-    fn reply(&mut self, request: &Request, status: StatusCode, headers: &[(&str, &str)], from: Hop, now: Instant) {
+    fn reply(
+        &mut self,
+        request: &Request,
+        status: StatusCode,
+        headers: &[(&str, &str)],
+        from: Hop,
+        now: Instant,
+    ) {
         let mut builder = ResponseBuilder::new(request, status, None, Some(&self.local_tag), from.remote);
         for (name, value) in headers {
             builder = builder.header_named(name, value);
@@ -297,10 +320,15 @@ impl Session {
         if cseq.method == Method::Invite {
             return self.invite_response(response, branch, from, now);
         }
-        let Some(index) = self.clients.iter().position(|c| *c.branch == *branch && c.method == cseq.method) else { return };
+        let Some(index) = self.clients.iter().position(|c| *c.branch == *branch && c.method == cseq.method)
+        else {
+            return;
+        };
         let Some(client) = self.clients.get_mut(index) else { return };
         let asked = client.hop;
-        if client.response(response.status(), now) == ClientOutcome::Final && matches!(response.status().0, 401 | 407) {
+        if client.response(response.status(), now) == ClientOutcome::Final
+            && matches!(response.status().0, 401 | 407)
+        {
             self.challenged(response, cseq.method, asked, from, now);
         }
     }

@@ -31,7 +31,8 @@ impl Session {
     }
 
     pub(super) fn update(&mut self, request: Request, from: Hop, now: Instant) {
-        let pending = self.update.is_some() || self.invite_server.as_ref().is_some_and(|s| s.pending().is_some());
+        let pending =
+            self.update.is_some() || self.invite_server.as_ref().is_some_and(|s| s.pending().is_some());
         if request.sdp().is_some() && pending {
             return self.reply(&request, StatusCode(500), &[("Retry-After", "1")], from, now);
         }
@@ -64,7 +65,8 @@ impl Session {
         }
         match self.update.take() {
             Some((request, from)) => {
-                let response = self.update_reply(&request, StatusCode(200), from).body("application/sdp", &sdp);
+                let response =
+                    self.update_reply(&request, StatusCode(200), from).body("application/sdp", &sdp);
                 self.complete(&request, response, from, now);
                 true
             }
@@ -79,7 +81,8 @@ impl Session {
         }
         match self.update.take() {
             Some((request, from)) => {
-                let headers: Vec<(&str, &str)> = refusal.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+                let headers: Vec<(&str, &str)> =
+                    refusal.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
                 self.reply(&request, refusal.status, &headers, from, now);
                 true
             }

@@ -41,10 +41,25 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn send(branch: String, method: Method, hop: Hop, request: Bytes, now: Instant, out: &mut Outbox) -> Self {
+    pub(crate) fn send(
+        branch: String,
+        method: Method,
+        hop: Hop,
+        request: Bytes,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Self {
         out.push_back(Transmit { hop, bytes: request.clone() });
         let retransmission = (!hop.transport.is_reliable()).then(|| Retransmission::start(now, T2));
-        Self { branch: branch.into(), method, hop, request, state: State::Trying, retransmission, timeout: Some(now + T1_64) }
+        Self {
+            branch: branch.into(),
+            method,
+            hop,
+            request,
+            state: State::Trying,
+            retransmission,
+            timeout: Some(now + T1_64),
+        }
     }
 
     pub(crate) fn response(&mut self, status: StatusCode, now: Instant) -> ClientOutcome {

@@ -50,7 +50,14 @@ pub(crate) struct InviteClient {
 }
 
 impl InviteClient {
-    pub(crate) fn send(branch: String, cseq: u32, hop: Hop, request: Bytes, now: Instant, out: &mut Outbox) -> Self {
+    pub(crate) fn send(
+        branch: String,
+        cseq: u32,
+        hop: Hop,
+        request: Bytes,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Self {
         out.push_back(Transmit { hop, bytes: request.clone() });
         let retransmission = (!hop.transport.is_reliable()).then(|| Retransmission::start(now, NO_CAP));
         Self {
@@ -83,7 +90,13 @@ impl InviteClient {
     }
 
     /// A response; `ack` builds the ACK of a non-2xx (RFC 3261 17.1.1.3).
-    pub(crate) fn response(&mut self, status: StatusCode, ack: impl FnOnce() -> Bytes, now: Instant, out: &mut Outbox) -> InviteOutcome {
+    pub(crate) fn response(
+        &mut self,
+        status: StatusCode,
+        ack: impl FnOnce() -> Bytes,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> InviteOutcome {
         match self.state {
             State::Calling | State::Proceeding if status.is_provisional() => {
                 if self.state == State::Calling {

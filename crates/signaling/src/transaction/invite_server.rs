@@ -67,9 +67,10 @@ impl InviteServer {
     /// The INVITE came again.
     pub(crate) fn repeat(&self, out: &mut Outbox) {
         if matches!(self.state, State::Proceeding | State::Completed)
-            && let Some(last) = &self.last {
-                out.push_back(Transmit { hop: self.hop, bytes: last.clone() });
-            }
+            && let Some(last) = &self.last
+        {
+            out.push_back(Transmit { hop: self.hop, bytes: last.clone() });
+        }
     }
 
     pub(crate) fn provisional(&mut self, bytes: Bytes, out: &mut Outbox) {
@@ -117,9 +118,10 @@ impl InviteServer {
         if due(self.timeout, now) {
             self.end();
         } else if self.retransmission.as_mut().is_some_and(|r| r.fire(now))
-            && let Some(last) = &self.last {
-                out.push_back(Transmit { hop: self.hop, bytes: last.clone() });
-            }
+            && let Some(last) = &self.last
+        {
+            out.push_back(Transmit { hop: self.hop, bytes: last.clone() });
+        }
     }
 
     pub(crate) fn end(&mut self) {

@@ -20,7 +20,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn complete(branch: &str, method: Method, hop: Hop, response: Bytes, now: Instant, out: &mut Outbox) -> Self {
+    pub(crate) fn complete(
+        branch: &str,
+        method: Method,
+        hop: Hop,
+        response: Bytes,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Self {
         out.push_back(Transmit { hop, bytes: response.clone() });
         let until = if hop.transport.is_reliable() { now } else { now + T1_64 };
         Self { branch: branch.into(), method, hop, response, until }
