@@ -26,10 +26,10 @@ pub(crate) async fn serve(edge: Arc<Edge>, mut inbox: CallInbox) {
                     let _ = reply.send(Err(CallError::NotLive));
                     continue;
                 };
-                if let Err(unsent) = mailbox.try_send(CallInput::End(reply)) {
-                    if let CallInput::End(reply) = unsent.into_inner() {
-                        let _ = reply.send(Err(CallError::Busy));
-                    }
+                if let Err(unsent) = mailbox.try_send(CallInput::End(reply))
+                    && let CallInput::End(reply) = unsent.into_inner()
+                {
+                    let _ = reply.send(Err(CallError::Busy));
                 }
             }
             None => return,

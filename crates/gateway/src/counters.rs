@@ -67,6 +67,9 @@ counters! {
     NoRtpPort = "rtp_ports_exhausted_total",
 }
 
+/// A counter as it is shown: name, labels, value.
+pub type Count = (&'static str, Vec<(&'static str, &'static str)>, u64);
+
 /// All counters of a gateway.
 pub(crate) struct Counters([AtomicU64; NAMES.len()]);
 
@@ -84,7 +87,7 @@ impl Counters {
         self.add(counter, 1);
     }
 
-    pub(crate) fn read(&self) -> Vec<(&'static str, Vec<(&'static str, &'static str)>, u64)> {
+    pub(crate) fn read(&self) -> Vec<Count> {
         NAMES
             .iter()
             .zip(&self.0)

@@ -30,6 +30,7 @@ use model::directory::DirectoryChange;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use counters::Count;
 pub use directory::{Directory, DirectoryHandle};
 pub use record::Record;
 pub use settings::{Advertise, MediaSettings, RateLimit, Settings, UnknownSources};
@@ -70,7 +71,7 @@ pub struct GatewayStatus {
     /// Records lost because the queue to the node was full.
     pub records_lost: u64,
     /// Counters: name, labels, value. Label sets are closed.
-    pub counters: Vec<(&'static str, Vec<(&'static str, &'static str)>, u64)>,
+    pub counters: Vec<Count>,
     /// Whether new calls are refused because the node is leaving.
     pub draining: bool,
 }

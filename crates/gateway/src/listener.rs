@@ -84,7 +84,7 @@ fn options(edge: &Arc<Edge>, request: &Request, hop: Hop) {
         return;
     }
     if let Err((status, headers)) = stateless::check(request) {
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (n.as_ref(), v.as_ref())).collect();
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         refuse(edge, request, status, None, &headers, hop, Counter::RejectedMalformed);
         return;
     }
@@ -125,7 +125,7 @@ fn refuse(
 /// An INVITE that belongs to no call yet.
 fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) {
     if let Err((status, headers)) = stateless::check(&request) {
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (n.as_ref(), v.as_ref())).collect();
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         refuse(edge, &request, status, None, &headers, hop, Counter::RejectedMalformed);
         return;
     }

@@ -277,11 +277,11 @@ impl Worker {
         while let Some(event) = leg.session.poll_event() {
             let _ = leg.call.try_send(CallInput::Media(event));
         }
-        if let Some(due) = leg.session.poll_timeout() {
-            if leg.armed.is_none_or(|armed| due < armed) {
-                leg.armed = Some(due);
-                self.timers.push(Reverse((due, id)));
-            }
+        if let Some(due) = leg.session.poll_timeout()
+            && leg.armed.is_none_or(|armed| due < armed)
+        {
+            leg.armed = Some(due);
+            self.timers.push(Reverse((due, id)));
         }
     }
 }

@@ -14,6 +14,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Memory of a peak of calls goes back to the system once they have ended.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Exit status of settings that cannot be used, as of a wrong command line.
 const USAGE: u8 = 2;
 

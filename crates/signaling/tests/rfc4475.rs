@@ -1,5 +1,7 @@
 //! The torture messages of RFC 4475: what is valid is accepted, what is not is refused with the right status.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails, in its helpers too")]
+
 use std::net::SocketAddr;
 
 use bytes::Bytes;

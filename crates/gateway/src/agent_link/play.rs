@@ -22,7 +22,10 @@ pub(super) fn tones(play: &Play) -> Option<Player> {
 
 /// Decoded audio files, shared by the calls that play them.
 #[derive(Default)]
-pub(crate) struct AudioFiles(Mutex<AHashMap<PathBuf, (SystemTime, Arc<[i16]>)>>);
+pub(crate) struct AudioFiles(Mutex<AHashMap<PathBuf, Decoded>>);
+
+/// When the file was changed last, and its samples.
+type Decoded = (SystemTime, Arc<[i16]>);
 
 impl AudioFiles {
     pub(super) async fn open(&self, play: &Play, audio_dir: &Path) -> Result<Player, NotReady> {

@@ -13,6 +13,7 @@ pub struct StreamParser {
 }
 
 /// What a stream carried.
+#[allow(clippy::large_enum_variant, reason = "taken apart as soon as it comes, never kept")]
 #[derive(Debug)]
 pub enum StreamItem {
     /// A message.
