@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 
 /// Memory of a peak of calls goes back to the system once they have ended.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Exit status of settings that cannot be used, as of a wrong command line.
 const USAGE: u8 = 2;

@@ -13,7 +13,7 @@ use crate::phone_numbers::number;
 use crate::{Store, StoreError};
 
 /// Rows of one statement; 14 values each stay far below the engine's limit of bound values.
-const ROWS: usize = 500;
+const ROWS: usize = 200;
 /// Decisions kept in all.
 const MAX_DECISIONS: i64 = 100_000;
 /// Pages read at most to fill one page of a list that is filtered by metadata.
@@ -270,7 +270,8 @@ async fn upsert(connection: &mut SqliteConnection, calls: &[&Conversation]) -> R
             .push_bind(text);
     });
     query.push(" ON CONFLICT (id) DO UPDATE SET status = excluded.status, final = excluded.final, duration = excluded.duration, updated_at = excluded.updated_at, record = excluded.record WHERE NOT conversations.final");
-    query.build().execute(connection).await?;
+    // Not kept prepared: every number of rows is a statement of its own, and large ones.
+    query.build().persistent(false).execute(connection).await?;
     Ok(())
 }
 
@@ -293,6 +294,6 @@ async fn insert_decisions(
             .push_bind(text);
     });
     query.push(" ON CONFLICT (id) DO NOTHING");
-    query.build().execute(connection).await?;
+    query.build().persistent(false).execute(connection).await?;
     Ok(())
 }

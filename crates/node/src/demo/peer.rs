@@ -142,10 +142,10 @@ impl Peer {
             let (length, from) = received.map_err(|_| "no INVITE came")?.map_err(|e| e.to_string())?;
             let Ok(message) = Message::parse(Bytes::copy_from_slice(&buffer[..length])) else { continue };
             self.note('<', &message);
-            if let Message::Request(request) = message {
-                if request.method() == Method::Invite {
-                    return Ok((request, from));
-                }
+            if let Message::Request(request) = message
+                && request.method() == Method::Invite
+            {
+                return Ok((request, from));
             }
         }
     }
@@ -174,7 +174,6 @@ impl Peer {
         hz: f32,
         started: Instant,
     ) -> Result<Report, String> {
-        let caller = negotiated.is_none();
         let give_up = Instant::now() + PATIENCE;
         let (mut answered, mut hang_up, mut over) = (None, None, None);
         let mut audio: Option<media::session::Session> = None;
@@ -272,7 +271,6 @@ impl Peer {
         }
         let heard = audio.map(|mut leg| leg.take_captured()).unwrap_or_default();
         let setup = answered.map_or(Duration::ZERO, |at| at.duration_since(started));
-        let _ = caller;
         Ok(Report {
             setup_ms: setup.as_secs_f64() * 1_000.0,
             ladder: std::mem::take(&mut self.ladder),
