@@ -35,13 +35,16 @@ impl Random {
 /// A message on the way: due time (reversed for the heap), order, whether it goes to the caller, bytes.
 type Flying = (std::cmp::Reverse<(Instant, u64)>, bool, Bytes);
 
+/// Says what is lost: whether it goes to the caller, and its first line.
+type Censor = Box<dyn FnMut(bool, &str) -> bool>;
+
 struct World {
     start: Instant,
     now: Instant,
     random: Random,
     loss: u64,
     /// Loses messages for which it says so: (to the caller, first line).
-    censor: Box<dyn FnMut(bool, &str) -> bool>,
+    censor: Censor,
     flying: BinaryHeap<Flying>,
     order: u64,
     caller: Session,
@@ -459,7 +462,7 @@ fn whatever_a_link_loses_every_call_ends_once_on_both_sides() {
                 }
             }
             if answered(&world) && ended(&world.caller_events).is_none() {
-                if plan % 2 == 0 {
+                if plan.is_multiple_of(2) {
                     world.caller.hang_up(None, now);
                 } else if let Some(callee) = &mut world.callee {
                     callee.hang_up(None, now);

@@ -294,6 +294,7 @@ async fn insert_decisions(
             .push_bind(text);
     });
     query.push(" ON CONFLICT (id) DO NOTHING");
+    // Not kept prepared: every number of rows is a statement of its own, and large ones.
     query.build().persistent(false).execute(connection).await?;
     Ok(())
 }

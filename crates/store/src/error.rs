@@ -1,7 +1,5 @@
 //! What can go wrong, as the layers above tell it.
 
-use crate::sqlite;
-
 /// Why a request of the store was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -18,15 +16,15 @@ pub enum StoreError {
     #[error("{0}")]
     Refused(String),
     /// A secret cannot be sealed or opened. Holds nothing of it.
-    #[error("a secret cannot be used: {0}")]
+    #[error("a secret cannot be opened: {0}")]
     Secret(&'static str),
-    /// The database or its disk is away; one sentence for people.
+    /// The database or its disk is away.
     #[error("{0}")]
     Unavailable(String),
     /// A newer release has changed the database.
     #[error("the database was written by a newer release of Tandem; start that one")]
     NewerSchema,
-    /// A row does not hold what it should; names the column.
+    /// A row does not hold what it should.
     #[error("a stored {0} cannot be read")]
     Corrupt(&'static str),
 }
@@ -35,28 +33,12 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::RowNotFound => Self::NotFound,
-            sqlx::Error::PoolTimedOut => Self::Unavailable(format!(
-                "The database is busy: no turn came within {} seconds.",
-                sqlite::PATIENCE.as_secs()
-            )),
-            sqlx::Error::PoolClosed => Self::Unavailable("The database is closed.".to_owned()),
-            other => Self::Unavailable(sqlite::explain(&other)),
+            other => Self::Unavailable(other.to_string()),
         }
     }
 }
 
-/// Maps a broken uniqueness to a conflict, told by `sentence`.
-pub(crate) fn taken(sentence: impl FnOnce() -> String) -> impl FnOnce(sqlx::Error) -> StoreError {
-    move |error| match error.as_database_error() {
-        Some(database) if database.is_unique_violation() => StoreError::Conflict(sentence()),
-        _ => error.into(),
-    }
-}
-
-/// Maps a reference to something that is not there.
-pub(crate) fn referred(error: sqlx::Error) -> StoreError {
-    match error.as_database_error() {
-        Some(database) if database.is_foreign_key_violation() => StoreError::NotFound,
-        _ => error.into(),
-    }
+/// Whether an error is a broken uniqueness or reference.
+pub(crate) fn is_unique_violation(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }

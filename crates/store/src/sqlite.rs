@@ -1,56 +1,92 @@
-//! SQLite: the file, its settings, and its migrations.
+//! The database file: opening, migrations, and the two ways to it.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::str::FromStr as _;
+use std::time::Duration;
 
-use sqlx::ConnectOptions as _;
-use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{Sqlite, SqliteConnection, Transaction};
 
-use crate::StoreError;
-use crate::db::Db;
+use crate::{KeyRing, Seq, StoreError};
 
 /// Readers at once.
 const READERS: u32 = 4;
-/// How long a request waits for its turn, and then for another process that holds the file's lock.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
-/// How long opening waits for another process that is opening the same new file.
-const OPENING: Duration = Duration::from_secs(10);
-/// Pause between attempts to open.
-const PAUSE: Duration = Duration::from_millis(20);
-/// What the log may keep of its size after a checkpoint, in bytes.
-const MAX_IDLE_LOG: &str = "67108864";
-/// Prepared statements kept a connection: more than the crate has, lists with their filters included.
-const STATEMENTS: usize = 256;
+/// How long a request waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-const BUSY: i32 = 5;
-const LOCKED: i32 = 6;
+/// The store. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) read: SqlitePool,
+    /// One connection: writers take turns here instead of at the file's lock.
+    pub(crate) write: SqlitePool,
+    pub(crate) keys: KeyRing,
+}
 
-/// Opens `sqlite:<path>`, making the file and bringing its schema up to date.
-pub(crate) async fn open(url: &str) -> Result<Db, StoreError> {
-    let path = path_of(url)?;
-    make_private(&path).map_err(|e| StoreError::Unavailable(format!("{}: {e}", path.display())))?;
-    let options = SqliteConnectOptions::new()
-        .filename(&path)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(PATIENCE)
-        .foreign_keys(true)
-        .pragma("journal_size_limit", MAX_IDLE_LOG)
-        .statement_cache_capacity(STATEMENTS)
-        .disable_statement_logging();
-    let deadline = Instant::now() + OPENING;
-    let write = loop {
-        // Turning to the write-ahead log takes a lock that SQLite does not wait for.
-        match prepare(options.clone().journal_mode(SqliteJournalMode::Wal)).await {
-            Err(StoreError::Unavailable(_)) if is_wal_race(&path) && Instant::now() < deadline => {
-                tokio::time::sleep(PAUSE).await;
-            }
-            done => break done?,
-        }
-    };
-    sync_directory(&path).map_err(|e| StoreError::Unavailable(format!("{}: {e}", path.display())))?;
-    let read = pool(READERS).connect_with(options).await?;
-    Ok(Db::Sqlite { read, write })
+impl Store {
+    /// Opens `sqlite:<path>`, making the file and bringing it up to date. What a write acknowledges has reached the
+    /// disk (WAL, `synchronous=FULL`).
+    pub async fn open(url: &str, keys: KeyRing) -> Result<Self, StoreError> {
+        let path = url.strip_prefix("sqlite:").map(|p| p.trim_start_matches("//")).filter(|p| !p.is_empty());
+        let path =
+            path.ok_or_else(|| StoreError::Unavailable(format!("store.url {url:?} is not sqlite:<path>")))?;
+        make_private(Path::new(path)).map_err(|e| StoreError::Unavailable(format!("{path}: {e}")))?;
+        let options = SqliteConnectOptions::from_str(&format!("sqlite:{path}"))
+            .map_err(|e| StoreError::Unavailable(e.to_string()))?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(PATIENCE)
+            .foreign_keys(true);
+        let pool = |most: u32| SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
+        let write = pool(1).connect_with(options.clone()).await?;
+        sqlx::migrate!().run(&write).await.map_err(|e| match e {
+            sqlx::migrate::MigrateError::VersionMissing(_) => StoreError::NewerSchema,
+            other => StoreError::Unavailable(other.to_string()),
+        })?;
+        let read = pool(READERS).connect_with(options).await?;
+        Ok(Self { read, write, keys })
+    }
+
+    /// Begins a write: the lock is taken at once, so that a transaction that has read never fails to write.
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.write.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// Waits for what is under way and closes the file.
+    pub async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.read).await?;
+        Ok(())
+    }
+}
+
+/// Makes the file readable to its owner alone before anything is in it.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    if path.exists() {
+        return Ok(());
+    }
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(|_| ())
+}
+
+/// Appends to the change log inside the change's own transaction.
+pub(crate) async fn log(
+    connection: &mut SqliteConnection,
+    kind: &str,
+    reference: &str,
+) -> Result<Seq, StoreError> {
+    let seq: i64 = sqlx::query_scalar("INSERT INTO changes (seq, kind, ref) SELECT COALESCE(MAX(seq), 0) + 1, $1, $2 FROM changes RETURNING seq")
+        .bind(kind)
+        .bind(reference)
+        .fetch_one(connection)
+        .await?;
+    Ok(seq)
 }

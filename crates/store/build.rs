@@ -1,6 +1,0 @@
-//! The migrations are compiled in: a new one must rebuild the crate.
-
-#[allow(clippy::print_stdout, reason = "how a build script speaks to cargo")]
-fn main() {
-    println!("cargo:rerun-if-changed=migrations");
-}
