@@ -18,7 +18,7 @@ interop *TESTS:
     cargo build --release -p node && python3 interop/run.py target/release/tandem {{TESTS}}
 
 bench:
-    cargo build --release -p node && python3 bench/calls.py target/release/tandem
+    cargo build --release -p node && python3 bench/calls.py target/release/tandem && python3 bench/echo.py target/release/tandem
 
 deny:
     cargo deny check
