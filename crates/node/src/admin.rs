@@ -4,20 +4,23 @@ use std::io::Read as _;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use model::directory::DirectoryChange;
 use model::{InboundConfig, OrganizationId, OutboundConfig, Scope, Secret, Timestamp, Trunk, TrunkId};
 use serde_json::{Value, json};
 use store::{NewNumber, NewTrunk, Page, Store, TrunkFilter, TrunkUpdate};
 
-use crate::Failure;
 use crate::node::open_store;
 use crate::settings::Settings;
+use crate::{Failure, answer};
+
+/// Most bytes read of standard input.
+const MAX_STDIN: u64 = 4_096;
 
 pub(crate) enum Command {
-    None,
     Org(Org),
     Key(Key),
     Token(Token),
-    ManagedTrunk(ManagedTrunk),
+    ManagedTrunk(Box<ManagedTrunk>),
 }
 
 #[derive(Subcommand)]
@@ -151,56 +154,88 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    fn inbound(&self) -> Result<Option<InboundConfig>, Failure> {
-        if self.inbound_enable_noise_cancellation.is_none()
-            && self.inbound_media_encryption.is_none()
-            && self.inbound_allowed_address.is_empty()
-        {
+    /// The inbound config with what the flags say of it; `None` when they say nothing.
+    fn inbound(&self, now: Option<InboundConfig>) -> Result<Option<InboundConfig>, Failure> {
+        let encryption = parse("--inbound-media-encryption", self.inbound_media_encryption.as_deref())?;
+        let allowed = &self.inbound_allowed_address;
+        if self.inbound_enable_noise_cancellation.is_none() && encryption.is_none() && allowed.is_empty() {
             return Ok(None);
         }
-        let allowed =
-            model::address::parse_address_ranges("--inbound-allowed-address", &self.inbound_allowed_address);
-        Ok(Some(InboundConfig {
-            enable_noise_cancellation: self.inbound_enable_noise_cancellation.unwrap_or_default(),
-            media_encryption: parse("--inbound-media-encryption", self.inbound_media_encryption.as_deref())?
-                .unwrap_or_default(),
-            allowed_addresses: allowed.map_err(|e| Failure::usage(e.to_string()))?,
-        }))
+        let mut config = now.unwrap_or_default();
+        if let Some(enable) = self.inbound_enable_noise_cancellation {
+            config.enable_noise_cancellation = enable;
+        }
+        if let Some(encryption) = encryption {
+            config.media_encryption = encryption;
+        }
+        if !allowed.is_empty() {
+            let ranges = model::address::parse_address_ranges("--inbound-allowed-address", allowed);
+            config.allowed_addresses = ranges.map_err(|e| Failure::usage(e.to_string()))?;
+        }
+        Ok(Some(config))
     }
 
-    fn outbound(&self) -> Result<Option<OutboundConfig>, Failure> {
-        let Some(address) = parse("--outbound-address", self.outbound_address.as_deref())? else {
-            return Ok(None);
-        };
-        let missing = |flag: &str| Failure::usage(format!("{flag} is required with --outbound-address"));
-        let username =
-            self.outbound_auth_username.clone().ok_or_else(|| missing("--outbound-auth-username"))?;
-        let mut password =
-            self.outbound_auth_password.clone().ok_or_else(|| missing("--outbound-auth-password"))?;
-        if password == "-" {
-            password.clear();
-            std::io::stdin()
-                .take(4_096)
-                .read_to_string(&mut password)
-                .map_err(|e| Failure::usage(format!("standard input: {e}")))?;
-            password = password.trim_end_matches(['\r', '\n']).to_owned();
-        }
-        for (flag, value) in
-            [("--outbound-auth-username", &username), ("--outbound-auth-password", &password)]
+    /// The outbound config with what the flags say of it; `None` when they say nothing.
+    fn outbound(&self, now: Option<OutboundConfig>) -> Result<Option<OutboundConfig>, Failure> {
+        let address = parse("--outbound-address", self.outbound_address.as_deref())?;
+        let transport = parse("--outbound-transport", self.outbound_transport.as_deref())?;
+        let encryption = parse("--outbound-media-encryption", self.outbound_media_encryption.as_deref())?;
+        let username = self.outbound_auth_username.clone();
+        let password = self.password()?.map(Secret::new);
+        if address.is_none()
+            && transport.is_none()
+            && encryption.is_none()
+            && username.is_none()
+            && password.is_none()
         {
+            return Ok(None);
+        }
+        let missing =
+            |flag: &str| Failure::usage(format!("{flag} is required: the trunk has no outbound config yet"));
+        let config = match now {
+            Some(now) => OutboundConfig {
+                address: address.unwrap_or(now.address),
+                auth_username: username.unwrap_or(now.auth_username),
+                auth_password: password.unwrap_or(now.auth_password),
+                transport: transport.unwrap_or(now.transport),
+                media_encryption: encryption.unwrap_or(now.media_encryption),
+            },
+            None => OutboundConfig {
+                address: address.ok_or_else(|| missing("--outbound-address"))?,
+                auth_username: username.ok_or_else(|| missing("--outbound-auth-username"))?,
+                auth_password: password.ok_or_else(|| missing("--outbound-auth-password"))?,
+                transport: transport.unwrap_or_default(),
+                media_encryption: encryption.unwrap_or_default(),
+            },
+        };
+        for (flag, value) in [
+            ("--outbound-auth-username", config.auth_username.as_str()),
+            ("--outbound-auth-password", config.auth_password.expose()),
+        ] {
             model::trunk::check_credential(flag, value).map_err(|e| Failure::usage(e.to_string()))?;
         }
-        Ok(Some(OutboundConfig {
-            address,
-            auth_username: username,
-            auth_password: Secret::new(password),
-            transport: parse("--outbound-transport", self.outbound_transport.as_deref())?.unwrap_or_default(),
-            media_encryption: parse(
-                "--outbound-media-encryption",
-                self.outbound_media_encryption.as_deref(),
-            )?
-            .unwrap_or_default(),
-        }))
+        Ok(Some(config))
+    }
+
+    /// Whether an outbound config changes and its password stays.
+    fn keeps_the_password(&self) -> bool {
+        self.outbound_auth_password.is_none()
+            && (self.outbound_address.is_some()
+                || self.outbound_auth_username.is_some()
+                || self.outbound_transport.is_some()
+                || self.outbound_media_encryption.is_some())
+    }
+
+    fn password(&self) -> Result<Option<String>, Failure> {
+        match self.outbound_auth_password.as_deref() {
+            Some("-") => {
+                let mut password = String::new();
+                let read = std::io::stdin().take(MAX_STDIN).read_to_string(&mut password);
+                read.map_err(|e| Failure::usage(format!("standard input: {e}")))?;
+                Ok(Some(password.trim_end_matches(['\r', '\n']).to_owned()))
+            }
+            given => Ok(given.map(str::to_owned)),
+        }
     }
 }
 
@@ -211,6 +246,16 @@ fn parse<T: std::str::FromStr<Err = String>>(flag: &str, text: Option<&str>) -> 
 
 fn checked_name(name: &str) -> Result<String, Failure> {
     model::trunk::parse_name(name).map_err(|e| Failure::usage(format!("--{e}")))
+}
+
+fn account_id(text: &str) -> Result<String, Failure> {
+    let text = text.trim();
+    let sound = (1..=255).contains(&text.len()) && !text.chars().any(char::is_control);
+    if sound {
+        Ok(text.to_owned())
+    } else {
+        Err(Failure::usage("--account: must be 1 to 255 bytes without control characters"))
+    }
 }
 
 /// The trunk as the API shows it.
@@ -236,23 +281,17 @@ fn show(trunk: &Trunk) -> Value {
     })
 }
 
-#[allow(clippy::print_stdout, reason = "the answer of a command")]
-fn answer(value: impl std::fmt::Display) {
-    println!("{value}");
-}
-
 pub(crate) async fn run(settings: &Settings, command: Command) -> Result<ExitCode, Failure> {
     let store = open_store(settings).await?;
     match command {
-        Command::None => {}
         Command::Org(Org::Create { name, json }) => {
             let (made, _) = store.create_organization(&checked_name(&name)?).await?;
             if json {
                 answer(
                     json!({"id": made.id, "name": made.name, "created_at": made.created_at, "updated_at": made.updated_at}),
-                );
+                )?;
             } else {
-                answer(made.id);
+                answer(made.id)?;
             }
         }
         Command::Key(Key::Create { org, name, scopes, expires, json }) => {
@@ -265,9 +304,9 @@ pub(crate) async fn run(settings: &Settings, command: Command) -> Result<ExitCod
                 let scopes: Vec<&str> = scopes.iter().map(|s| s.as_str()).collect();
                 answer(
                     json!({"id": made.id, "organization_id": org, "name": name, "scopes": scopes, "expires_at": expires, "key": made.token.expose()}),
-                );
+                )?;
             } else {
-                answer(made.token.expose());
+                answer(made.token.expose())?;
             }
         }
         Command::Token(Token::Create { user, org, json }) => {
@@ -277,12 +316,12 @@ pub(crate) async fn run(settings: &Settings, command: Command) -> Result<ExitCod
             if json {
                 answer(
                     json!({"id": made.id, "user": user, "organizations": org, "token": made.token.expose()}),
-                );
+                )?;
             } else {
-                answer(made.token.expose());
+                answer(made.token.expose())?;
             }
         }
-        Command::ManagedTrunk(command) => managed_trunk(&store, command).await?,
+        Command::ManagedTrunk(command) => managed_trunk(&store, *command).await?,
     }
     store.close().await;
     Ok(ExitCode::SUCCESS)
@@ -301,12 +340,12 @@ async fn managed_trunk(store: &Store, command: ManagedTrunk) -> Result<(), Failu
             store.organization(org).await.map_err(|e| no_org(e, org))?;
             let new = NewTrunk {
                 name: checked_name(&name)?,
-                managed_account_id: Some(account),
-                inbound_config: config.inbound()?,
-                outbound_config: config.outbound()?,
+                managed_account_id: Some(account_id(&account)?),
+                inbound_config: config.inbound(None)?,
+                outbound_config: config.outbound(None)?,
             };
             let (trunk, _) = store.create_trunk(org, new).await?;
-            if json { answer(show(&trunk)) } else { answer(trunk.id) }
+            if json { answer(show(&trunk))? } else { answer(trunk.id)? }
         }
         ManagedTrunk::List { org, json } => {
             store.organization(org).await.map_err(|e| no_org(e, org))?;
@@ -322,7 +361,7 @@ async fn managed_trunk(store: &Store, command: ManagedTrunk) -> Result<(), Failu
                 }
             }
             if json {
-                answer(Value::Array(managed.iter().map(show).collect()));
+                answer(Value::Array(managed.iter().map(show).collect()))?;
             } else {
                 for trunk in managed {
                     answer(format!(
@@ -330,19 +369,24 @@ async fn managed_trunk(store: &Store, command: ManagedTrunk) -> Result<(), Failu
                         trunk.id,
                         trunk.managed_account_id.unwrap_or_default(),
                         trunk.name
-                    ));
+                    ))?;
                 }
             }
         }
         ManagedTrunk::Update { id, org, name, config, json } => {
-            require_managed(store, org, id).await?;
+            let mut now = require_managed(store, org, id).await?;
+            if config.keeps_the_password()
+                && let Some(outbound) = &mut now.outbound_config
+            {
+                outbound.auth_password = open_password(store, id).await?;
+            }
             let change = TrunkUpdate {
                 name: name.as_deref().map(checked_name).transpose()?,
-                inbound_config: config.inbound()?.map(Some),
-                outbound_config: config.outbound()?.map(Some),
+                inbound_config: config.inbound(now.inbound_config)?.map(Some),
+                outbound_config: config.outbound(now.outbound_config)?.map(Some),
             };
             let (trunk, _) = store.update_trunk(org, id, change, true).await?;
-            if json { answer(show(&trunk)) } else { answer(trunk.id) }
+            if json { answer(show(&trunk))? } else { answer(trunk.id)? }
         }
         ManagedTrunk::Delete { id, org } => {
             require_managed(store, org, id).await?;
@@ -354,7 +398,7 @@ async fn managed_trunk(store: &Store, command: ManagedTrunk) -> Result<(), Failu
                 parse("number", Some(&number))?.ok_or_else(|| Failure::usage("a number is required"))?;
             let new = NewNumber { phone_number, trunk_id: trunk, outbound_shareable, allow_managed: true };
             let (made, _) = store.create_number(org, new).await?;
-            answer(made.phone_number);
+            answer(made.phone_number)?;
         }
         ManagedTrunk::Number(Number::Remove { number, org }) => {
             let key =
@@ -367,9 +411,21 @@ async fn managed_trunk(store: &Store, command: ManagedTrunk) -> Result<(), Failu
     Ok(())
 }
 
-async fn require_managed(store: &Store, org: OrganizationId, id: TrunkId) -> Result<(), Failure> {
+/// The carrier's password as the data plane gets it; everywhere else it stays sealed.
+async fn open_password(store: &Store, id: TrunkId) -> Result<Secret, Failure> {
+    let (_, directory) = store.directory().await?;
+    let open = directory.into_iter().find_map(|change| match change {
+        DirectoryChange::Trunk(key, Some(trunk)) if key == id => trunk.outbound_config.clone(),
+        _ => None,
+    });
+    let problem =
+        "--outbound-auth-password is required: the one on record does not open under secrets.key_file";
+    open.map(|config| config.auth_password).ok_or_else(|| Failure::new(problem))
+}
+
+async fn require_managed(store: &Store, org: OrganizationId, id: TrunkId) -> Result<Trunk, Failure> {
     match store.trunk(org, id).await {
-        Ok(trunk) if trunk.is_managed() => Ok(()),
+        Ok(trunk) if trunk.is_managed() => Ok(trunk),
         Ok(_) => Err(Failure::new(format!("trunk {id} is the customer's own; it is changed over the API"))),
         Err(store::StoreError::NotFound) => {
             Err(Failure::new(format!("organization {org} has no trunk {id}")))

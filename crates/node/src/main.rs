@@ -3,16 +3,22 @@
 mod admin;
 mod demo;
 mod directory_feed;
+mod doctor;
 mod health;
+mod lock;
+mod logging;
 mod node;
 mod records;
 mod serve;
 mod settings;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::settings::{BadSetting, Flags, Settings};
 
 /// Memory of a peak of calls goes back to the system once they have ended.
 #[global_allocator]
@@ -25,8 +31,11 @@ const USAGE: u8 = 2;
 #[command(name = "tandem", version, about = "Your voice agents on the phone, over your own carrier.")]
 struct Cli {
     /// Settings file; ./tandem.toml when there is one.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, value_name = "PATH")]
     config: Option<PathBuf>,
+    /// Short for --set data_dir=PATH.
+    #[arg(long, global = true, value_name = "PATH")]
+    data_dir: Option<String>,
     /// A setting, for example --set sip.udp=0.0.0.0:5070; over environment and file. May be given several times.
     #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -37,13 +46,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Runs a node until SIGTERM.
+    #[command(after_help = settings::help())]
     Serve,
     /// Places three real calls on loopback, with audio both ways, and shows what happened.
-    Demo {
-        /// Ends after the calls; status 1 when one of them failed.
-        #[arg(long)]
-        once: bool,
-    },
+    Demo(demo::Options),
     /// Organizations.
     #[command(subcommand)]
     Org(admin::Org),
@@ -56,44 +62,48 @@ enum Command {
     /// The operator's own trunks.
     #[command(subcommand)]
     ManagedTrunk(admin::ManagedTrunk),
+    /// Checks what a node needs, and says what to change.
+    Doctor {
+        /// JSON instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The REST API from the shell.
+    #[command(flatten)]
+    Api(cli::Command),
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    // The demonstration tells its own story.
-    logging(if matches!(cli.command, Command::Demo { .. }) { "warn" } else { "info" });
+    let Cli { config, data_dir, mut set, command } = Cli::parse();
+    set.extend(data_dir.map(|path| format!("data_dir={path}")));
+    // Only a node has a story of its own to tell; what other commands have to say is their answer.
+    logging::start(if matches!(command, Command::Serve) { "info" } else { "warn" });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("the runtime does not start: {error}"), 1),
+        Err(error) => return fail(&Failure::new(format!("the runtime does not start: {error}"))),
     };
-    let settings = || settings::load(cli.config.as_deref(), &cli.set);
-    let done = match cli.command {
-        Command::Demo { once } => runtime.block_on(demo::run(once)),
-        Command::Serve => match settings() {
-            Ok(settings) => runtime.block_on(serve::run(settings)),
-            Err(bad) => return fail(&bad.0, USAGE),
-        },
-        Command::Org(_) | Command::Key(_) | Command::Token(_) | Command::ManagedTrunk(_) => {
-            match settings() {
-                Ok(settings) => runtime.block_on(admin::run(&settings, cli.command.into())),
-                Err(bad) => return fail(&bad.0, USAGE),
-            }
-        }
-    };
-    match done {
+    let flags = Flags { config, set };
+    match runtime.block_on(run(command, flags)) {
         Ok(code) => code,
-        Err(failure) => fail(&failure.message, failure.status),
+        Err(failure) => fail(&failure),
     }
 }
 
-impl From<Command> for admin::Command {
-    fn from(command: Command) -> Self {
-        match command {
-            Command::Org(org) => Self::Org(org),
-            Command::Key(key) => Self::Key(key),
-            Command::Token(token) => Self::Token(token),
-            Command::ManagedTrunk(trunk) => Self::ManagedTrunk(trunk),
-            Command::Serve | Command::Demo { .. } => Self::None,
+async fn run(command: Command, flags: Flags) -> Result<ExitCode, Failure> {
+    let settings = || -> Result<Settings, Failure> { Ok(settings::load(&flags)?) };
+    match command {
+        Command::Serve => serve::run(settings()?, &flags).await,
+        Command::Demo(options) => demo::run(options).await,
+        Command::Doctor { json } => doctor::run(settings()?, json).await,
+        Command::Org(command) => admin::run(&settings()?, admin::Command::Org(command)).await,
+        Command::Key(command) => admin::run(&settings()?, admin::Command::Key(command)).await,
+        Command::Token(command) => admin::run(&settings()?, admin::Command::Token(command)).await,
+        Command::ManagedTrunk(command) => {
+            admin::run(&settings()?, admin::Command::ManagedTrunk(Box::new(command))).await
+        }
+        Command::Api(command) => {
+            command.run(&mut std::io::stdout()).await?;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
@@ -121,20 +131,26 @@ impl From<store::StoreError> for Failure {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "what a person reads when a command fails")]
-fn fail(message: &str, status: u8) -> ExitCode {
-    eprintln!("tandem: {message}");
-    ExitCode::from(status)
+impl From<BadSetting> for Failure {
+    fn from(bad: BadSetting) -> Self {
+        Self::usage(bad.0)
+    }
 }
 
-/// Logs go to standard error, filtered by RUST_LOG.
-fn logging(default: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(ansi)
-        .with_target(false)
-        .init();
+impl From<cli::CliError> for Failure {
+    fn from(error: cli::CliError) -> Self {
+        Self { status: error.status(), message: error.to_string() }
+    }
+}
+
+/// Writes a line of the answer to standard output.
+fn answer(line: impl std::fmt::Display) -> Result<(), Failure> {
+    let written = writeln!(std::io::stdout(), "{line}");
+    written.map_err(|error| Failure::new(format!("the answer cannot be written: {error}")))
+}
+
+#[allow(clippy::print_stderr, reason = "what a person reads when a command fails")]
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("tandem: {}", failure.message);
+    ExitCode::from(failure.status)
 }

@@ -7,9 +7,11 @@ use cluster::Cluster;
 use gateway::Gateway;
 use store::{KeyRing, Store};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
+use crate::lock::NodeLock;
 use crate::settings::Settings;
 use crate::{Failure, directory_feed, health, records};
 
@@ -21,10 +23,12 @@ pub(crate) struct Node {
     pub(crate) store: Store,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) http: SocketAddr,
-    stop_http: oneshot::Sender<()>,
-    http_task: JoinHandle<()>,
+    stop_http: CancellationToken,
+    http_tasks: Vec<JoinHandle<()>>,
     feed: JoinHandle<()>,
     writer: JoinHandle<()>,
+    /// Let go of last.
+    _lock: NodeLock,
 }
 
 /// Opens the store of the settings, making the data directory and the key.
@@ -45,28 +49,31 @@ pub(crate) async fn open_store(settings: &Settings) -> Result<Store, Failure> {
         .map_err(|e| Failure::usage(format!("store.url = {}: {e}", settings.store_url)))
 }
 
+async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let problem = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "the port is in use; stop what holds it, or choose another (0 picks a free one)".to_owned()
+            }
+            std::io::ErrorKind::AddrNotAvailable => "the address is not one of this machine's".to_owned(),
+            _ => format!("the address cannot be bound: {error}"),
+        };
+        Failure::usage(format!("{key} = {address}: {problem}"))
+    })
+}
+
 impl Node {
-    pub(crate) async fn start(settings: Settings, store: Store) -> Result<Self, Failure> {
+    /// Starts everything. The lock stands for the store: no other node works on it.
+    pub(crate) async fn start(settings: Settings, store: Store, lock: NodeLock) -> Result<Self, Failure> {
+        let http = bind("http.listen", settings.http_listen).await?;
+        let metrics = match settings.metrics_listen {
+            Some(address) => Some(bind("http.metrics_listen", address).await?),
+            None => None,
+        };
         let orphans = store.close_orphans().await?;
         if orphans > 0 {
             tracing::warn!(orphans, "calls that a crash left open were closed as failed");
         }
-        let http = TcpListener::bind(settings.http_listen).await.map_err(|e| {
-            let problem = if e.kind() == std::io::ErrorKind::AddrInUse {
-                "the port is in use; choose another, or 0".to_owned()
-            } else {
-                e.to_string()
-            };
-            Failure::usage(format!("http.listen = {}: {problem}", settings.http_listen))
-        })?;
-        let metrics = match settings.metrics_listen {
-            Some(address) => Some(
-                TcpListener::bind(address)
-                    .await
-                    .map_err(|e| Failure::usage(format!("http.metrics_listen = {address}: {e}")))?,
-            ),
-            None => None,
-        };
         let (sequence, directory) = store.directory().await?;
         let (cluster, feed, inbox) = Cluster::in_process();
         feed.applied(sequence);
@@ -86,15 +93,13 @@ impl Node {
         )
         .with_rate_limit(settings.rate_limit);
         let http_address = http.local_addr().map_err(|e| Failure::new(e.to_string()))?;
-        let (stop_http, stopped) = oneshot::channel::<()>();
         let router = api::router(state);
-        if let Some(metrics) = metrics {
-            // The whole surface answers there too; a firewall decides who reaches which.
-            tokio::spawn(api::serve(metrics, router.clone(), std::future::pending()));
-        }
-        let http_task = tokio::spawn(api::serve(http, router, async {
-            let _ = stopped.await;
-        }));
+        let stop_http = CancellationToken::new();
+        // The whole surface answers on the metrics' listener too; a firewall decides who reaches which.
+        let http_tasks = std::iter::once(http).chain(metrics).map(|listener| {
+            tokio::spawn(api::serve(listener, router.clone(), stop_http.clone().cancelled_owned()))
+        });
+        let http_tasks = http_tasks.collect();
         tracing::info!("listening kind=http addr={http_address}");
         for address in gateway.local_udp() {
             tracing::info!("listening kind=sip/udp addr={address}");
@@ -102,19 +107,23 @@ impl Node {
         for address in gateway.local_tcp() {
             tracing::info!("listening kind=sip/tcp addr={address}");
         }
-        Ok(Self { store, gateway, http: http_address, stop_http, http_task, feed, writer })
+        Ok(Self { store, gateway, http: http_address, stop_http, http_tasks, feed, writer, _lock: lock })
     }
 
     /// Ends every call with BYE, writes what is still to be written, and closes.
     pub(crate) async fn stop(self) {
         self.gateway.stop().await;
-        let _ = self.stop_http.send(());
-        let _ = self.http_task.await;
+        self.stop_http.cancel();
+        for task in self.http_tasks {
+            let _ = task.await;
+        }
         self.feed.abort();
         let _ = self.feed.await;
         // The gateway holds the queue's sender: with its last reference gone, the writer drains it and ends.
         drop(self.gateway);
-        let _ = tokio::time::timeout(records::LAST_FLUSH, self.writer).await;
+        if tokio::time::timeout(records::LAST_FLUSH, self.writer).await.is_err() {
+            tracing::error!("calls that could not be written down in time are lost");
+        }
         self.store.close().await;
     }
 }

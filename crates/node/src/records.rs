@@ -15,12 +15,15 @@ const MAX_BATCH: usize = 5_000;
 /// Pause after the store refused, doubled up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Decisions after which the oldest are dropped, so that strangers cannot fill the disk.
+const PRUNE_AFTER: usize = 1_000;
 /// How long the last facts may take when the node ends.
 pub(crate) const LAST_FLUSH: Duration = Duration::from_secs(10);
 
 /// Runs until the queue's other end is gone and everything is written.
 pub(crate) async fn run(store: Store, mut queue: mpsc::Receiver<gateway::Record>) {
     let mut gathered = Vec::with_capacity(256);
+    let mut unpruned = 0;
     loop {
         if queue.recv_many(&mut gathered, MAX_BATCH).await == 0 {
             return;
@@ -40,6 +43,13 @@ pub(crate) async fn run(store: Store, mut queue: mpsc::Receiver<gateway::Record>
             tracing::error!(%error, records = batch.len(), "calls cannot be written down yet; trying again");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        unpruned += batch.iter().filter(|record| matches!(record, store::Record::Decision(_))).count();
+        if unpruned >= PRUNE_AFTER {
+            unpruned = 0;
+            if let Err(error) = store.prune_decisions().await {
+                tracing::warn!(%error, "old decisions cannot be dropped yet");
+            }
         }
     }
 }
@@ -63,4 +73,77 @@ fn latest(records: impl Iterator<Item = gateway::Record>) -> Vec<store::Record> 
         }
     }
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Conversation, ConversationStatus, Direction, OrganizationId, Timestamp};
+    use store::KeyRing;
+
+    fn call(organization: OrganizationId, status: ConversationStatus) -> Conversation {
+        Conversation {
+            id: ConversationId::new(),
+            organization_id: organization,
+            direction: Direction::Inbound,
+            status,
+            user_id: "+14155550100".to_owned(),
+            agent_id: None,
+            agent_version_id: None,
+            agent_number: None,
+            trunk_id: None,
+            initial_context: None,
+            custom_metadata: None,
+            created_at: Timestamp::now(),
+            updated_at: Timestamp::now(),
+            ringing_at: None,
+            answered_at: None,
+            ended_at: None,
+            ended_by: None,
+            sip_call_id: None,
+            sip_status: None,
+            reason: None,
+            codec: None,
+            media_encryption: None,
+            notes: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_when_the_gateway_goes_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = KeyRing::load_or_create(&directory.path().join("key")).unwrap();
+        let store =
+            Store::open(&format!("sqlite:{}", directory.path().join("db").display()), keys).await.unwrap();
+        let (organization, _) = store.create_organization("Acme").await.unwrap();
+        let (sender, queue) = mpsc::channel(16);
+        let mut one = call(organization.id, ConversationStatus::InProgress);
+        sender.send(gateway::Record::Conversation(Box::new(one.clone()))).await.unwrap();
+        one.status = ConversationStatus::Completed;
+        sender.send(gateway::Record::Conversation(Box::new(one.clone()))).await.unwrap();
+        drop(sender);
+        run(store.clone(), queue).await;
+        let written = store.conversation(organization.id, one.id).await.unwrap();
+        assert_eq!(written.status, ConversationStatus::Completed);
+    }
+
+    #[test]
+    fn of_a_call_only_the_latest_state_is_kept_in_its_place() {
+        let organization = OrganizationId::new();
+        let (one, two) = (
+            call(organization, ConversationStatus::Ringing),
+            call(organization, ConversationStatus::Ringing),
+        );
+        let over = Conversation { status: ConversationStatus::Failed, ..one.clone() };
+        let records = [one, two.clone(), over.clone()].map(|c| gateway::Record::Conversation(Box::new(c)));
+        let batch = latest(records.into_iter());
+        let kept: Vec<_> = batch
+            .iter()
+            .map(|r| match r {
+                store::Record::Conversation(c) => c.clone(),
+                store::Record::Decision(_) => panic!("no decision"),
+            })
+            .collect();
+        assert_eq!(kept, [over, two]);
+    }
 }

@@ -1,12 +1,18 @@
 //! Settings: flags over environment over `tandem.toml` over defaults. Anything unknown or wrong ends the start with
 //! one line that names the key, the value and the rule.
 
-use std::collections::BTreeMap;
+mod key;
+mod source;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use gateway::{Advertise, RateLimit, UnknownSources};
+
+pub(crate) use key::help;
+pub(crate) use source::Flags;
+use source::{SettingError, Sources};
 
 /// Why the settings cannot be used: one line.
 #[derive(Debug)]
@@ -21,123 +27,30 @@ pub(crate) struct Settings {
     pub(crate) rate_limit: Option<std::num::NonZeroU32>,
     pub(crate) store_url: String,
     pub(crate) key_files: Vec<PathBuf>,
+    /// `net.private_targets` is `allow`.
+    pub(crate) private_targets_allowed: bool,
     pub(crate) gateway: gateway::Settings,
+    /// What was given, and where.
+    pub(crate) sources: Sources,
 }
 
-/// Keys whose part of the product is not in this release: set, they end the start instead of being passed over.
-const LATER: &[&str] =
-    &["sip.tls", "sip.tls_cert", "sip.tls_key", "sip.tls_ca", "sip.tls_client_ca", "sip.hep", "bus.url"];
-const KEYS: &[&str] = &[
-    "data_dir",
-    "http.listen",
-    "http.metrics_listen",
-    "http.rate_limit",
-    "sip.udp",
-    "sip.tcp",
-    "sip.domain",
-    "sip.advertise",
-    "sip.unknown_sources",
-    "sip.domains",
-    "sip.large_requests",
-    "sip.refusals",
-    "node.name",
-    "node.drain_timeout",
-    "media.address",
-    "media.advertise",
-    "media.ports",
-    "media.timeout_s",
-    "media.initial_timeout_s",
-    "media.noise_cancellation",
-    "store.url",
-    "secrets.key_file",
-    "net.private_targets",
-    "limits.max_calls",
-];
-/// Variables of the environment that are not settings.
-const OTHER_VARIABLES: &[&str] = &["TANDEM_URL", "TANDEM_API_KEY", "TANDEM_CONFIG"];
-
-/// A value with where it was written.
-struct Raw {
-    text: String,
-    name: String,
+/// Reads every source.
+pub(crate) fn load(flags: &Flags) -> Result<Settings, BadSetting> {
+    Values(Sources::read(flags, std::env::vars_os())?).settings()
 }
 
-/// Reads every source. `flags` are `key=value`.
-pub(crate) fn load(config: Option<&Path>, flags: &[String]) -> Result<Settings, BadSetting> {
-    let mut raw: BTreeMap<String, Raw> = BTreeMap::new();
-    let file = match (config, std::env::var_os("TANDEM_CONFIG")) {
-        (Some(path), _) => Some(path.to_owned()),
-        (None, Some(path)) => Some(PathBuf::from(path)),
-        (None, None) => Some(PathBuf::from("tandem.toml")).filter(|path| path.exists()),
-    };
-    if let Some(path) = file {
-        read_file(&path, &mut raw)?;
-    }
-    for (name, value) in std::env::vars_os() {
-        let Some(name) = name.to_str().filter(|n| n.starts_with("TANDEM_") && !OTHER_VARIABLES.contains(n))
-        else {
-            continue;
-        };
-        let key = name.trim_start_matches("TANDEM_").replace("__", ".").to_ascii_lowercase();
-        let text = value.to_str().ok_or_else(|| BadSetting(format!("{name}: is not UTF-8")))?.to_owned();
-        known(&key, name, &text)?;
-        raw.insert(key, Raw { text, name: name.to_owned() });
-    }
-    for flag in flags {
-        let (key, text) =
-            flag.split_once('=').ok_or_else(|| BadSetting(format!("--set {flag}: must be key=value")))?;
-        known(key, key, text)?;
-        raw.insert(key.to_owned(), Raw { text: text.to_owned(), name: key.to_owned() });
-    }
-    Values(raw).settings()
+/// The defaults but for `key=value` pairs: nothing from outside counts.
+pub(crate) fn of(pairs: &[String]) -> Result<Settings, BadSetting> {
+    Values(Sources::of(pairs)?).settings()
 }
 
-fn known(key: &str, name: &str, value: &str) -> Result<(), BadSetting> {
-    if LATER.contains(&key) {
-        return Err(BadSetting(format!(
-            "{name} = {value}: this setting is not available in this release; leave it out"
-        )));
+impl From<SettingError> for BadSetting {
+    fn from(error: SettingError) -> Self {
+        Self(error.to_string())
     }
-    if KEYS.contains(&key) {
-        return Ok(());
-    }
-    Err(BadSetting(format!("{name} = {value}: is not a setting; the settings are {}", KEYS.join(", "))))
 }
 
-fn read_file(path: &Path, raw: &mut BTreeMap<String, Raw>) -> Result<(), BadSetting> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| BadSetting(format!("--config {}: cannot be read: {e}", path.display())))?;
-    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
-        BadSetting(format!("{}: is not TOML: {}", path.display(), e.message()))
-    })?;
-    let mut put = |key: String, value: &toml::Value| {
-        let text = match value {
-            toml::Value::String(text) => text.clone(),
-            toml::Value::Array(items) => {
-                let items: Vec<String> =
-                    items.iter().map(|i| i.as_str().map_or_else(|| i.to_string(), str::to_owned)).collect();
-                items.join(",")
-            }
-            other => other.to_string(),
-        };
-        known(&key, &key, &text)?;
-        raw.insert(key.clone(), Raw { text, name: key });
-        Ok(())
-    };
-    for (key, value) in &table {
-        match value {
-            toml::Value::Table(section) => {
-                for (name, value) in section {
-                    put(format!("{key}.{name}"), value)?;
-                }
-            }
-            value => put(key.clone(), value)?,
-        }
-    }
-    Ok(())
-}
-
-struct Values(BTreeMap<String, Raw>);
+struct Values(Sources);
 
 impl Values {
     fn get<T>(
@@ -147,10 +60,10 @@ impl Values {
         rule: &str,
         read: impl Fn(&str) -> Option<T>,
     ) -> Result<T, BadSetting> {
-        match self.0.get(key) {
+        match self.0.0.get(key) {
             None => Ok(default),
-            Some(raw) => read(raw.text.trim())
-                .ok_or_else(|| BadSetting(format!("{} = {}: {rule}", raw.name, raw.text))),
+            Some(given) => read(&given.value)
+                .ok_or_else(|| SettingError::new(key, &given.value, rule).from(given.origin.clone()).into()),
         }
     }
 
@@ -162,16 +75,13 @@ impl Values {
             "must be address:port, for example 0.0.0.0:5060, or a list of such; port 0 picks a free one";
         let seconds = "must be a time in seconds, for example 30 or 30s";
         let rate = "must be COUNT/TIME, for example 200/10s, or 0 for no limit";
-        let large = self.get("sip.large_requests", "udp".to_owned(), "must be udp", |t| {
-            (t == "udp").then(|| t.to_owned())
-        })?;
-        debug_assert_eq!(large, "udp");
         self.get("media.noise_cancellation", (), "must be standard or high", |t| {
             matches!(t, "standard" | "high").then_some(())
         })?;
-        self.get("net.private_targets", (), "must be allow, deny, or a list of CIDR prefixes", |t| {
+        let targets = "must be allow, deny, or a list of CIDR prefixes";
+        let private_targets_allowed = self.get("net.private_targets", true, targets, |t| {
             let list = || t.split(',').all(|p| p.trim().parse::<model::AddressRange>().is_ok());
-            (matches!(t, "allow" | "deny") || list()).then_some(())
+            (matches!(t, "allow" | "deny") || list()).then_some(t == "allow")
         })?;
         let media = gateway::MediaSettings {
             address: self
@@ -262,7 +172,9 @@ impl Values {
                 |t| Some(t.split(',').map(|p| PathBuf::from(p.trim())).collect()),
             )?,
             data_dir,
+            private_targets_allowed,
             gateway,
+            sources: self.0.clone(),
         })
     }
 }
@@ -319,7 +231,7 @@ mod tests {
     use super::*;
 
     fn set(flags: &[&str]) -> Result<Settings, String> {
-        load(None, &flags.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>()).map_err(|e| e.0)
+        of(&flags.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>()).map_err(|e| e.0)
     }
 
     #[test]
@@ -342,9 +254,11 @@ mod tests {
             "store.url=postgres://x",
         ] {
             let (key, value) = bad.split_once('=').unwrap();
-            assert!(set(&[bad]).unwrap_err().starts_with(&format!("{key} = {value}: must")), "{bad}");
+            let line = set(&[bad]).unwrap_err();
+            assert!(line.starts_with(&format!("{key} = {value} ")) && line.contains(": must"), "{line}");
         }
-        assert!(set(&["sip.typo=1"]).unwrap_err().contains("is not a setting"));
+        assert!(set(&["http.metrics_listen=none", "sip.domains=any", "media.address=any"]).is_ok());
+        assert!(set(&["sip.typo=1"]).unwrap_err().contains("no such setting"));
         assert!(set(&["sip.tls=0.0.0.0:5061"]).unwrap_err().contains("not available"));
     }
 }

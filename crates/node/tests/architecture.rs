@@ -11,7 +11,12 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("cluster", &["model"], &["sqlx", "axum"]),
     ("gateway", &["model", "signaling", "media", "cluster"], &["sqlx", "axum", "hyper"]),
     ("api", &["model", "store", "cluster"], &["sqlx", "rustix", "socket2"]),
-    ("node", &["model", "signaling", "media", "store", "cluster", "gateway", "api"], &["sqlx", "axum"]),
+    ("cli", &["api", "model"], &["store", "gateway", "sqlx", "axum"]),
+    (
+        "node",
+        &["model", "signaling", "media", "store", "cluster", "gateway", "api", "cli"],
+        &["sqlx", "axum"],
+    ),
 ];
 
 #[test]

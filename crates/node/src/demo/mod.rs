@@ -10,94 +10,151 @@ use api::client::Client;
 use media::detect;
 use media::player::RATE;
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::peer::{Account, Peer, Report};
-use crate::Failure;
 use crate::node::{Node, open_store};
-use crate::settings;
+use crate::{Failure, answer, lock, settings};
 
 /// The number the carrier calls.
 const NUMBER: &str = "+14155550100";
 /// Who calls it, and who is called.
 const CALLER: &str = "+14155550199";
 const ACCOUNT: &str = "tandem-demo";
-/// What the calling-out agent says.
-const AGENT_HZ: f32 = 520.0;
 
 /// How often and how long the end of a call is looked for over the API.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
 const LOOKS: usize = 60;
 
-pub(crate) async fn run(once: bool) -> Result<ExitCode, Failure> {
+/// How the demonstration is run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Ends after the calls; status 1 when one of them or its audio was not right.
+    #[arg(long)]
+    once: bool,
+    /// JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     let directory = tempfile::tempdir().map_err(|e| Failure::new(format!("a temporary directory: {e}")))?;
-    let flags = [
+    let settings = settings::of(&[
         format!("data_dir={}", directory.path().join("data").display()),
         "http.listen=127.0.0.1:0".to_owned(),
         "sip.udp=127.0.0.1:0".to_owned(),
         "sip.tcp=127.0.0.1:0".to_owned(),
         "media.address=127.0.0.1".to_owned(),
-    ];
+    ])?;
     progress("starting a node on loopback");
-    let settings = settings::load(None, &flags).map_err(|bad| Failure::usage(bad.0))?;
     let store = open_store(&settings).await?;
     let (organization, _) = store.create_organization("Demo").await?;
     let key = store.create_key(organization.id, "demo", model::Scope::ALL, None).await?;
-    let node = Node::start(settings, store).await?;
+    let lock = lock::take(&settings)?;
+    let node = Node::start(settings, store, lock).await?;
     let base = format!("http://{}", node.http);
     let sip = *node.gateway.local_udp().first().ok_or_else(|| Failure::new("no SIP listener"))?;
     let client = Client::new(&base, key.token.clone()).map_err(|e| Failure::new(e.to_string()))?;
-    let calls = place_calls(&client, sip).await.map_err(Failure::new)?;
-    let mut right = true;
-    for call in &calls {
-        right &= call.right;
-        show(call);
+    let outcome = place_calls(&client, sip).await;
+    let right = outcome.as_ref().is_ok_and(|calls| calls.iter().all(|call| call.right));
+    match &outcome {
+        Ok(calls) if options.json => {
+            let place = json!({"api": base, "docs": format!("{base}/docs"), "sip": sip.to_string()});
+            let calls: Vec<Value> = calls.iter().map(Call::to_json).collect();
+            answer(json!({"ok": right, "node": place, "calls": calls}))?;
+        }
+        Ok(calls) => {
+            calls.iter().try_for_each(Call::show)?;
+            answer(if right {
+                "\nAll three calls and their audio were right."
+            } else {
+                "\nSomething was not right; see above."
+            })?;
+        }
+        Err(_) => {}
     }
-    say(if right {
-        "All three calls and their audio were right."
-    } else {
-        "Something was not right; see above."
-    });
-    if !once {
-        say(&format!(
-            "\nThe node stays up until Ctrl-C:\n  API            {base}\n  documentation  {base}/docs\n  key            {}\n  SIP            {sip} (UDP and TCP)",
-            key.token.expose()
-        ));
-        let _ = tokio::signal::ctrl_c().await;
+    if !options.once && outcome.is_ok() {
+        if !options.json {
+            answer(format!(
+                "\nThe node stays up until Ctrl-C:\n  API            {base}\n  documentation  {base}/docs\n  key            {}\n  SIP            {sip} (UDP and TCP)",
+                key.token.expose()
+            ))?;
+        }
+        let mut terminate =
+            signal(SignalKind::terminate()).map_err(|e| Failure::new(format!("signals: {e}")))?;
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
     }
     node.stop().await;
+    outcome.map_err(Failure::new)?;
     Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One call as shown to a person.
+/// One call, judged.
 struct Call {
     title: &'static str,
     right: bool,
-    lines: Vec<String>,
+    hz: f32,
+    /// What happened, or why it did not.
+    report: Result<Report, String>,
+    /// Level of the tone that came back, in dB below a full-scale sine.
+    level_db: f64,
+    heard: bool,
+    /// What the API says of the conversation in the end.
+    status: Option<String>,
 }
 
-fn judge(title: &'static str, report: Result<Report, String>, hz: f32, status: Option<String>) -> Call {
-    match report {
-        Ok(report) => {
-            let level = detect::level_db(&report.heard, RATE, hz);
-            let heard = detect::hears(&report.heard, RATE, hz);
-            let completed = status.as_deref() == Some("completed");
-            let verdict = if heard { "heard" } else { "NOT HEARD" };
-            let mut lines = report.ladder;
-            lines.push(format!(
-                "setup {:.1} ms · {hz} Hz {verdict} at {level:.1} dBFS · conversation {}",
-                report.setup_ms,
-                status.as_deref().unwrap_or("not on record")
-            ));
-            Call { title, right: heard && completed, lines }
+impl Call {
+    /// Right is a call whose own tone came back and whose conversation is completed on record.
+    fn judge(title: &'static str, report: Result<Report, String>, hz: f32, status: Option<String>) -> Self {
+        let samples = report.as_ref().map_or(&[][..], |report| &report.heard);
+        let (level_db, heard) = (detect::level_db(samples, RATE, hz), detect::hears(samples, RATE, hz));
+        let right = heard && status.as_deref() == Some("completed");
+        Self { title, right, hz, report, level_db, heard, status }
+    }
+
+    fn show(&self) -> Result<(), Failure> {
+        answer(format!("\n{}", self.title))?;
+        match &self.report {
+            Ok(report) => {
+                for line in &report.ladder {
+                    answer(format!("   {line}"))?;
+                }
+                answer(format!(
+                    "   setup {:.1} ms · {} Hz {} at {:.1} dBFS · conversation {}",
+                    report.setup_ms,
+                    self.hz,
+                    if self.heard { "came back" } else { "DID NOT COME BACK" },
+                    self.level_db,
+                    self.status.as_deref().unwrap_or("not on record")
+                ))
+            }
+            Err(problem) => answer(format!("   FAILED: {problem}")),
         }
-        Err(problem) => Call { title, right: false, lines: vec![format!("FAILED: {problem}")] },
+    }
+
+    fn to_json(&self) -> Value {
+        let report = self.report.as_ref().ok();
+        json!({
+            "title": self.title,
+            "ok": self.right,
+            "setup_ms": report.map(|r| r.setup_ms),
+            "tone_hz": self.hz,
+            "level_db": self.level_db,
+            "tone_came_back": self.heard,
+            "status": self.status,
+            "problem": self.report.as_ref().err(),
+            "ladder": report.map(|r| &r.ladder),
+        })
     }
 }
 
 async fn place_calls(client: &Client, sip: SocketAddr) -> Result<Vec<Call>, String> {
     let carrier = Peer::new().await?;
     let account = Account { username: ACCOUNT, password: password()? };
-    progress("making a trunk, a number and two agents over the API");
+    progress("making a trunk, a number and an agent over the API");
     let trunk = json!({
         "name": "Demo carrier",
         "inbound_config": {"allowed_addresses": ["127.0.0.1"]},
@@ -107,29 +164,27 @@ async fn place_calls(client: &Client, sip: SocketAddr) -> Result<Vec<Call>, Stri
     post(client, "/core/phone-numbers", Some(json!({"phone_number": NUMBER, "trunk_id": trunk["id"]})))
         .await?;
     let echo = agent(client, "Echo", json!({"runtime": {"type": "echo"}}), Some(NUMBER)).await?;
-    let tone = json!({"runtime": {"type": "play", "tones": [{"hz": AGENT_HZ, "ms": 1000}], "repeat": true}});
-    let speaker = agent(client, "Speaker", tone, None).await?;
     let endpoint = post(client, &format!("/core/agents/{echo}/deploy-as-sip"), None).await?;
     let uri = endpoint["uri"].as_str().ok_or("deploy-as-sip answered no URI")?.to_owned();
 
     progress("1 of 3: the carrier calls the number");
     let report = Peer::new().await?.call(sip, &format!("sip:{NUMBER}@{sip}"), CALLER, 440.0).await;
     let status = newest(client).await;
-    let first = judge("1. A carrier calls the number; the echo agent answers", report, 440.0, status);
+    let first = Call::judge("1. A carrier calls the number; the echo agent answers", report, 440.0, status);
 
     progress("2 of 3: a phone calls the agent's SIP URI");
     let report = Peer::new().await?.call(sip, &uri, "phone", 620.0).await;
     let status = newest(client).await;
-    let second = judge("2. A phone calls the agent's SIP URI", report, 620.0, status);
+    let second = Call::judge("2. A phone calls the agent's SIP URI", report, 620.0, status);
 
     progress("3 of 3: an agent calls out and is challenged");
-    let wanted = json!({"channel": "telephone", "user_id": CALLER, "agent_id": speaker});
+    let wanted = json!({"channel": "telephone", "user_id": CALLER, "agent_id": echo});
     let (report, placed) =
         tokio::join!(carrier.answer(&account, 880.0), post(client, "/core/conversations", Some(wanted)));
     placed?;
     let status = newest(client).await;
     let third =
-        judge("3. An agent calls out over the carrier, which asks for digest", report, AGENT_HZ, status);
+        Call::judge("3. An agent calls out over the carrier, which asks for digest", report, 880.0, status);
     Ok(vec![first, second, third])
 }
 
@@ -166,18 +221,6 @@ async fn newest(client: &Client) -> Option<String> {
         tokio::time::sleep(LOOK).await;
     }
     status
-}
-
-fn show(call: &Call) {
-    say(&format!("\n{}", call.title));
-    for line in &call.lines {
-        say(&format!("   {line}"));
-    }
-}
-
-#[allow(clippy::print_stdout, reason = "what the demonstration shows")]
-fn say(line: &str) {
-    println!("{line}");
 }
 
 #[allow(clippy::print_stderr, reason = "progress for a person")]

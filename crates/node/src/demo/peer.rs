@@ -20,6 +20,9 @@ const AFTER: Duration = Duration::from_millis(150);
 /// Audio at the beginning that is not judged: the first packets of each side cross.
 const SETTLING: usize = 1_600;
 
+/// The carrier's protection domain.
+const REALM: &str = "demo";
+
 /// What a call was like, seen from this side.
 pub(crate) struct Report {
     /// INVITE to 200, in milliseconds.
@@ -106,7 +109,7 @@ impl Peer {
     /// Waits for a call, challenges it, checks the digest, answers, says `hz` and listens.
     pub(crate) async fn answer(mut self, account: &Account, hz: f32) -> Result<Report, String> {
         let nonce = stateless_nonce()?;
-        let challenge = format!("Digest realm=\"demo\", nonce=\"{nonce}\", algorithm=SHA-256, qop=\"auth\"");
+        let challenge = challenge(&nonce);
         let key = seed()?;
         let give_up = Instant::now() + PATIENCE;
         let mut started = None;
@@ -121,7 +124,7 @@ impl Peer {
                     self.send(&refusal.bytes, refusal.hop.remote).await;
                 }
                 Some(value) => {
-                    verify(value, account, &nonce)?;
+                    verify(value, account, &nonce, invite.uri())?;
                     let mut offer_answer = self.offer_answer()?;
                     let offer = invite.sdp().ok_or("the INVITE carries no offer")?;
                     let (answer, negotiated) = offer_answer.answer(&offer).map_err(|e| e.to_string())?;
@@ -283,25 +286,59 @@ fn stateless_nonce() -> Result<String, String> {
     Ok(seed()?.iter().map(|b| format!("{b:02x}")).collect())
 }
 
+fn challenge(nonce: &str) -> String {
+    format!("Digest realm=\"{REALM}\", nonce=\"{nonce}\", algorithm=SHA-256, qop=\"auth\"")
+}
+
 /// Checks the answer to the challenge as a carrier would (RFC 7616 3.4.1), on its own arithmetic.
-fn verify(value: &str, account: &Account, nonce: &str) -> Result<(), String> {
+fn verify(value: &str, account: &Account, nonce: &str, uri: &str) -> Result<(), String> {
     use sha2::{Digest, Sha256};
     let get = |name: &str| -> Result<&str, String> {
-        let item = value
-            .trim_start_matches("Digest ")
-            .split(", ")
-            .find_map(|item| item.strip_prefix(name)?.strip_prefix('='));
+        let items = value.trim_start_matches("Digest ").split(',');
+        let item = items.map(str::trim).find_map(|item| item.strip_prefix(name)?.strip_prefix('='));
         item.map(|v| v.trim_matches('"')).ok_or(format!("the credentials lack {name}"))
     };
     let hash = |text: String| -> String {
         Sha256::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
     };
-    let ha1 = hash(format!("{}:demo:{}", account.username, account.password));
-    let ha2 = hash(format!("INVITE:{}", get("uri")?));
+    let ha1 = hash(format!("{}:{REALM}:{}", account.username, account.password));
+    let ha2 = hash(format!("INVITE:{uri}"));
     let expected = hash(format!("{ha1}:{nonce}:{}:{}:{}:{ha2}", get("nc")?, get("cnonce")?, get("qop")?));
-    if get("username")? == account.username && get("nonce")? == nonce && get("response")? == expected {
-        Ok(())
-    } else {
-        Err("the digest is wrong".to_owned())
+    let wanted = [
+        ("username", account.username),
+        ("realm", REALM),
+        ("nonce", nonce),
+        ("uri", uri),
+        ("qop", "auth"),
+        ("nc", "00000001"),
+        ("response", &expected),
+    ];
+    for (name, right) in wanted {
+        if get(name)? != right {
+            return Err(format!("the digest is wrong: {name} is not what was asked for"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signaling::digest::{Challenge, Credentials, answer};
+
+    #[test]
+    fn the_carrier_takes_the_right_password_and_no_other() {
+        let challenge = Challenge::parse(&challenge("n0nce")).unwrap();
+        let with = |password: &str, uri: &str| {
+            let credentials = Credentials::new("demo".to_owned(), password.to_owned());
+            answer(&challenge, &credentials, "INVITE", uri, 1, "cn0nce")
+        };
+        let account = Account { username: "demo", password: "right".to_owned() };
+        let uri = "sip:+14155550199@127.0.0.1:5070";
+        assert_eq!(verify(&with("right", uri), &account, "n0nce", uri), Ok(()));
+        assert!(verify(&with("wrong", uri), &account, "n0nce", uri).is_err());
+        assert!(verify(&with("right", "sip:other@x"), &account, "n0nce", uri).is_err());
+        assert!(verify(&with("right", uri), &account, "other", uri).is_err());
+        assert!(verify("Digest x", &account, "n0nce", uri).is_err());
     }
 }
