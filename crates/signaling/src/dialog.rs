@@ -1,5 +1,6 @@
 //! Dialogs (RFC 3261 12): who is at the other end, over which route, and which request comes next.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use crate::hop::{Hop, Transport};
@@ -33,8 +34,8 @@ impl Dialog {
         let fallback = || invite.from().map_or("", |f| f.uri.text);
         Self {
             call_id: invite.call_id().into(),
-            local: format!("{to};tag={local_tag}").into(),
-            remote: from.into(),
+            local: format!("{};tag={local_tag}", clean(to)).into(),
+            remote: clean(from).into(),
             remote_tag: invite.from_tag().unwrap_or_default().into(),
             target: invite.contact().map_or_else(fallback, |c| c.uri.text).into(),
             routes: record_routes(invite).collect(),
@@ -57,7 +58,7 @@ impl Dialog {
         Self {
             call_id: response.call_id().into(),
             local: local.into(),
-            remote: response.header(HeaderName::To).unwrap_or_default().into(),
+            remote: clean(response.header(HeaderName::To).unwrap_or_default()).into(),
             remote_tag: response.to_tag().unwrap_or_default().into(),
             target: response.contact().map_or(target, |c| c.uri.text).into(),
             routes,
@@ -65,6 +66,12 @@ impl Dialog {
             remote_cseq: None,
             hop,
         }
+    }
+
+    /// Whether a request inside a dialog is of this one; the To tag is the session's and compared there. A From
+    /// without tag is an RFC 2543 peer's (RFC 3261 12.2.2).
+    pub(crate) fn is_with(&self, from_tag: Option<&str>) -> bool {
+        *self.remote_tag == *from_tag.unwrap_or_default()
     }
 
     /// A target refresh (RFC 3261 12.2.1.2, 12.2.2).
@@ -119,12 +126,22 @@ impl Dialog {
     }
 }
 
+/// A peer's value as our builders take it: a NUL may stand in it as a quoted-pair, which stays a pair.
+pub(crate) fn clean(value: &str) -> Cow<'_, str> {
+    if value.contains(['\r', '\n', '\0']) {
+        Cow::Owned(value.replace(['\r', '\n', '\0'], " "))
+    } else {
+        Cow::Borrowed(value)
+    }
+}
+
 fn record_routes(head: &Head) -> impl Iterator<Item = Box<str>> {
-    head.list(HeaderName::RecordRoute).take(MAX_ROUTES).map(Into::into)
+    head.list(HeaderName::RecordRoute).take(MAX_ROUTES).map(|route| clean(route).into())
 }
 
 /// Where a request for `uri` goes when the dialog runs over `dialog`: the address the URI names, when it names one
-/// of the same transport; else where the peer's messages come from. A stream's connection is used on.
+/// of the same transport; else where the peer's messages come from. A stream's connection is used on. A name, or
+/// another transport, wants a resolver or a new connection, which only the caller has.
 pub(crate) fn next_hop(uri: &str, dialog: Hop) -> Hop {
     let Some(uri) = Uri::parse(uri) else { return dialog };
     if dialog.transport.is_reliable() {
@@ -144,19 +161,81 @@ pub(crate) fn next_hop(uri: &str, dialog: Hop) -> Hop {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Message;
+
+    const UDP: &str = "203.0.113.9:4000";
+
+    fn hop() -> Hop {
+        Hop { transport: Transport::Udp, remote: UDP.parse().unwrap(), flow: 3 }
+    }
 
     #[test]
     fn the_next_hop_is_what_the_uri_names_when_it_can_be_used() {
-        let udp = Hop { transport: Transport::Udp, remote: "203.0.113.9:4000".parse().unwrap(), flow: 3 };
-        let at = |uri: &str| next_hop(uri, udp).remote.to_string();
+        let at = |uri: &str| next_hop(uri, hop()).remote.to_string();
         assert_eq!(at("sip:a@198.51.100.1"), "198.51.100.1:5060");
         assert_eq!(at("sip:a@[2001:db8::1]:5070;transport=UDP"), "[2001:db8::1]:5070");
+        assert_eq!(next_hop("sip:198.51.100.1", hop()).flow, 3);
         for elsewhere in
             ["sip:pbx.example", "sip:198.51.100.1;transport=tcp", "sips:198.51.100.1", "tel:+1", "junk"]
         {
-            assert_eq!(at(elsewhere), "203.0.113.9:4000", "{elsewhere}");
+            assert_eq!(at(elsewhere), UDP, "{elsewhere}");
         }
-        let tcp = Hop { transport: Transport::Tcp, ..udp };
+        let tcp = Hop { transport: Transport::Tcp, ..hop() };
         assert_eq!(next_hop("sip:a@198.51.100.1", tcp), tcp);
+    }
+
+    fn message(text: &str) -> Message {
+        Message::parse(bytes::Bytes::from(text.replace('\n', "\r\n"))).unwrap()
+    }
+
+    fn sent(dialog: &Dialog) -> (String, Hop) {
+        let (builder, hop, _) = dialog.request("BYE", 2, "192.0.2.1:5060", "z9hG4bKx");
+        (String::from_utf8(builder.build().to_vec()).unwrap(), hop)
+    }
+
+    const INVITE: &str = "INVITE sip:us@192.0.2.1 SIP/2.0\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\nRecord-Route: <sip:198.51.100.1;lr>, <sip:198.51.100.2;lr>\nFrom: \"a\\\0b\" <sip:a@h>;tag=f\nTo: <sip:us@192.0.2.1>\nCall-ID: c\nCSeq: 7 INVITE\nContact: <sip:a@198.51.100.9:5070>\n\n";
+    const OK: &str = "SIP/2.0 200 OK\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\nRecord-Route: <sip:198.51.100.1;lr>\nRecord-Route: <sip:198.51.100.2;lr>\nFrom: <sip:us@h>;tag=f\nTo: <sip:a@h>;tag=t\nCall-ID: c\nCSeq: 7 INVITE\nContact: <sip:a@198.51.100.9:5070>\n\n";
+
+    fn called() -> Dialog {
+        let Message::Request(invite) = message(INVITE) else { panic!() };
+        Dialog::from_request(&invite, "l", hop())
+    }
+
+    #[test]
+    fn a_uas_keeps_the_route_set_and_a_uac_turns_it_round() {
+        let (bye, to) = sent(&called());
+        assert!(bye.starts_with("BYE sip:a@198.51.100.9:5070 SIP/2.0\r\n"), "{bye}");
+        assert!(bye.contains("Route: <sip:198.51.100.1;lr>\r\nRoute: <sip:198.51.100.2;lr>\r\n"), "{bye}");
+        assert_eq!(to.remote.to_string(), "198.51.100.1:5060");
+        let Message::Response(ok) = message(OK) else { panic!() };
+        let (bye, to) = sent(&Dialog::from_response(&ok, "<sip:us@h>;tag=f", 7, "sip:a@h", hop()));
+        assert!(bye.contains("Route: <sip:198.51.100.2;lr>\r\nRoute: <sip:198.51.100.1;lr>\r\n"), "{bye}");
+        assert_eq!(to.remote.to_string(), "198.51.100.2:5060");
+    }
+
+    #[test]
+    fn a_strict_router_gets_itself_in_the_request_line() {
+        let mut dialog = called();
+        dialog.routes[0] = "<sip:198.51.100.1>".into();
+        let (bye, to) = sent(&dialog);
+        assert!(bye.starts_with("BYE sip:198.51.100.1 SIP/2.0\r\n"), "{bye}");
+        assert!(
+            bye.contains("Route: <sip:198.51.100.2;lr>\r\nRoute: <sip:a@198.51.100.9:5070>\r\n"),
+            "{bye}"
+        );
+        assert_eq!(to.remote.to_string(), "198.51.100.1:5060");
+    }
+
+    #[test]
+    fn control_characters_of_a_peer_do_not_come_back() {
+        let (bye, _) = sent(&called());
+        assert!(bye.contains("To: \"a\\ b\" <sip:a@h>;tag=f\r\n"), "{bye}");
+    }
+
+    #[test]
+    fn sequence_numbers_only_grow() {
+        let mut dialog = called();
+        assert!(!dialog.take_cseq(6) && !dialog.take_cseq(7));
+        assert!(dialog.take_cseq(9) && !dialog.take_cseq(8) && dialog.take_cseq(10));
     }
 }

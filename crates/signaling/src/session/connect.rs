@@ -1,315 +1,237 @@
-//! The UAC half: placing a call (RFC 3261 13.2), challenges included (RFC 3261 22).
+//! The UAC half: placing a call (RFC 3261 13.2).
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Called, Calling, EndCause, Ended, Event, Identity, Invite, Reason, Session, State, derived};
+use super::authenticate::Account;
+use super::cancel::Cancel;
+use super::{EndCause, Ended, Event, Identity, Invite, Reason, Session, State, branch, derived, label, tag};
 use crate::dialog::Dialog;
-use crate::digest::{self, Challenge};
-use crate::hop::{Hop, Transmit};
-use crate::message::{HeaderName, Method, RequestBuilder, Response};
-use crate::stateless;
-use crate::transaction::{Client, InviteClient, InviteOutcome, Outbox, T1_64};
+use crate::hop::Hop;
+use crate::message::{HeaderName, RequestBuilder, Response};
+use crate::stateless::{self, hex};
+use crate::transaction::{InviteClient, InviteOutcome};
 
-/// Challenges answered for one offer: one of the server, one of a proxy, or one more for a stale nonce.
-pub(super) const MAX_CHALLENGES: u8 = 2;
-/// Longest reason phrase kept, in characters.
+/// Early dialogs of a forked INVITE that are told apart; requests inside another one get 481.
+const MAX_EARLY: usize = 16;
+/// Longest reason phrase and Warning kept, in characters.
 const MAX_PHRASE: usize = 128;
+
+/// What only the side that began the call has.
+#[derive(Debug)]
+pub(super) struct Calling {
+    /// What is needed to send the INVITE once more, until its final response.
+    invite: Option<Invite>,
+    pub(super) account: Option<Account>,
+    /// Our From value, with our tag.
+    local: Box<str>,
+    /// The target of a dialog whose peer names no Contact.
+    target: Box<str>,
+    /// Sequence number of the INVITE in its last form.
+    pub(super) cseq: u32,
+    pub(super) cancel: Cancel,
+    pub(super) rang: bool,
+    /// The dialogs that provisional responses made (RFC 3261 12.1.2).
+    pub(super) early: Vec<Dialog>,
+    /// What the BYE says, should it be challenged.
+    pub(super) bye_reason: Option<Reason>,
+}
+
+impl Calling {
+    /// Whether we hung up before an answer.
+    pub(super) fn gives_up(&self) -> bool {
+        !matches!(self.cancel, Cancel::No)
+    }
+
+    /// Gives back what is of no use once the last request of ours has its answer.
+    pub(super) fn forget(&mut self) {
+        self.invite = None;
+        self.account = None;
+        self.early = Vec::new();
+        self.bye_reason = None;
+    }
+}
 
 impl Session {
     /// Places a call over `hop`.
     #[must_use]
-    pub fn connect(invite: Invite, hop: Hop, identity: Identity, now: Instant) -> Self {
-        let local_tag = derived(&identity, b't');
-        let call_id = format!("{}{}", derived(&identity, b'i'), derived(&identity, b'j'));
-        let from = format!("{};tag={local_tag}", invite.from);
-        let mut out = Outbox::new();
-        let branch = format!("z9hG4bK{}0", stateless::hex(&identity.seed));
-        let bytes = request(&invite, &identity, &call_id, &from, 1, &branch, hop, None);
-        let client = InviteClient::send(branch, 1, hop, bytes, now, &mut out);
+    pub fn connect(mut invite: Invite, hop: Hop, identity: Identity, now: Instant) -> Self {
+        let local_tag = tag(&identity);
+        let call_id: String = (0..2).map(|n| hex(&derived(&identity, label::CALL_ID, n))).collect();
         let calling = Calling {
-            client,
-            invite,
-            from,
-            challenges: 0,
-            authorization: None,
-            cancel: None,
-            cancelled: false,
+            account: invite.credentials.take().map(|credentials| Account::new(credentials, hop)),
+            local: format!("{};tag={local_tag}", invite.from).into(),
+            target: invite.request_uri.as_str().into(),
+            invite: Some(invite),
+            cseq: 0,
+            cancel: Cancel::No,
             rang: false,
-            ack: None,
+            early: Vec::new(),
+            bye_reason: None,
         };
-        Self {
-            identity,
-            call_id: call_id.into(),
-            local_tag: local_tag.into(),
-            state: State::Inviting,
-            dialog: None,
-            calling: Some(Box::new(calling)),
-            called: Called::default(),
-            invite_server: None,
-            update: None,
-            servers: Vec::new(),
-            clients: Vec::new(),
-            made: 0,
-            out,
-            events: VecDeque::new(),
-        }
+        let mut session = Self::new(identity, call_id.into(), local_tag);
+        session.calling = Some(Box::new(calling));
+        session.send_invite(hop, now);
+        session
     }
 
-    pub(super) fn invite_response(&mut self, response: &Response, branch: &str, from: Hop, now: Instant) {
-        let Some(calling) = self.calling.as_deref_mut() else { return };
-        if *calling.client.branch != *branch || calling.client.cseq != response.cseq().number {
-            return;
+    /// Sends the INVITE under the next sequence number; `false` when there is none any more.
+    fn send_invite(&mut self, hop: Hop, now: Instant) -> bool {
+        let Some(calling) = self.calling.as_deref_mut() else { return false };
+        calling.cseq += 1;
+        calling.early.clear();
+        let (cseq, target) = (calling.cseq, calling.target.clone());
+        self.made += 1;
+        let branch = branch(&self.identity, self.made);
+        let authorization = self.authorize("INVITE", &target, hop);
+        let Some(calling) = self.calling.as_deref() else { return false };
+        let Some(invite) = &calling.invite else { return false };
+        let sent_by =
+            format_args!("SIP/2.0/{} {};branch={branch};rport", hop.transport.as_via(), self.identity.via)
+                .to_string();
+        let mut builder = RequestBuilder::new("INVITE", &invite.request_uri)
+            .header(HeaderName::Via, sent_by)
+            .header(HeaderName::MaxForwards, 70);
+        for route in &invite.route {
+            builder = builder.header(HeaderName::Route, route);
         }
-        let status = response.status();
-        let ack = {
-            let (invite, from, identity) = (&calling.invite, &calling.from, &self.identity);
-            let (call_id, cseq, hop) = (&self.call_id, calling.client.cseq, calling.client.hop);
-            move || ack_of_failure(invite, identity, call_id, from, response, cseq, branch, hop)
-        };
-        match calling.client.response(status, ack, now, &mut self.out) {
-            InviteOutcome::Provisional => {
-                if calling.cancel.is_some() {
-                    self.send_cancel(now);
-                } else if status.0 > 100 {
-                    calling.rang |= status.0 >= 180;
-                    self.push(Event::Progress { status, sdp: response.sdp() });
-                }
-            }
-            InviteOutcome::Success => self.success(response, from, now),
-            InviteOutcome::Failure => self.failure(response, from, now),
-            InviteOutcome::Nothing => {}
-        }
-    }
-
-    fn success(&mut self, response: &Response, from: Hop, now: Instant) {
-        let Some(calling) = self.calling.as_deref_mut() else { return };
-        let known = self.dialog.as_ref().map(|d| response.to_tag().unwrap_or_default() == &*d.remote_tag);
-        if known == Some(true) {
-            // The 2xx again: its ACK again (RFC 3261 13.2.2.4).
-            if let Some(ack) = &calling.ack {
-                self.out.push_back(ack.clone());
-            }
-            return;
-        }
-        let cseq = calling.client.cseq;
-        let hop = Hop { remote: from.remote, ..calling.client.hop };
-        let dialog = Dialog::from_response(response, &calling.from, cseq, &calling.invite.request_uri, hop);
-        let fork = known == Some(false);
-        let ack = self.ack_of_success(&dialog, cseq);
-        self.out.push_back(ack.clone());
-        if fork {
-            // Another branch of a forked INVITE answered too: one call is enough.
-            self.send_bye_in(&dialog, None, now);
-            return;
-        }
-        self.dialog = Some(dialog);
-        let Some(calling) = self.calling.as_deref_mut() else { return };
-        calling.ack = Some(ack);
-        if let Some(reason) = calling.cancel.clone() {
-            // The 2xx crossed our CANCEL.
-            self.send_bye(reason.as_ref(), now);
-            self.end(EndCause::CancelledByUs, Some(response.status()));
-            return;
-        }
-        self.state = State::Confirmed;
-        self.push(Event::Answered { status: response.status(), sdp: response.sdp() });
-    }
-
-    fn ack_of_success(&mut self, dialog: &Dialog, cseq: u32) -> Transmit {
-        let branch = self.branch();
-        let (mut builder, hop, uri) = dialog.request("ACK", cseq, &self.identity.via, &branch);
-        // The credentials of the INVITE go with its ACK (RFC 3261 22.1).
-        if let Some((name, value)) = self.authorize("ACK", &uri) {
+        builder = builder
+            .header(HeaderName::From, &calling.local)
+            .header(HeaderName::To, &invite.to)
+            .header(HeaderName::CallId, &self.call_id)
+            .header(HeaderName::CSeq, format_args!("{cseq} INVITE"))
+            .header(HeaderName::Contact, format_args!("<{}>", self.identity.contact))
+            .header(HeaderName::Allow, stateless::ALLOW)
+            .header(HeaderName::UserAgent, self.identity.user_agent);
+        for (name, value) in authorization {
             builder = builder.header(name, value);
         }
-        Transmit { hop, bytes: builder.build() }
-    }
-
-    fn failure(&mut self, response: &Response, from: Hop, now: Instant) {
-        let status = response.status();
-        let cancelled = self.calling.as_ref().is_some_and(|c| c.cancel.is_some());
-        if matches!(status.0, 401 | 407) && !cancelled {
-            if self.answer_challenge(response, from, now) {
-                return;
-            }
-            return self.end_with(told(EndCause::Challenged, response));
+        for (name, value) in &invite.headers {
+            builder = builder.header_named(name, value);
         }
-        let cause = if cancelled { EndCause::CancelledByUs } else { EndCause::RefusedByPeer };
-        self.end_with(told(cause, response));
-    }
-
-    /// Sends the INVITE once more with credentials; `false` when the challenge cannot or must not be answered.
-    fn answer_challenge(&mut self, response: &Response, from: Hop, now: Instant) -> bool {
-        let Some((challenge, proxy)) = read_challenge(response) else { return false };
-        let Some(calling) = self.calling.as_deref_mut() else { return false };
-        let hop = calling.client.hop;
-        let refused_again = calling.authorization.as_ref().is_some_and(|(known, of_proxy, _)| {
-            *of_proxy == proxy && known.realm == challenge.realm && !challenge.stale
-        });
-        // Only the hop the INVITE went to learns our digest.
-        let stranger = from.remote.ip() != hop.remote.ip();
-        if calling.invite.credentials.is_none()
-            || calling.challenges >= MAX_CHALLENGES
-            || refused_again
-            || stranger
-        {
-            return false;
-        }
-        calling.challenges += 1;
-        calling.authorization = Some((challenge, proxy, 0));
-        let cseq = calling.client.cseq + 1;
-        let uri = calling.invite.request_uri.clone();
-        let authorization = self.authorize("INVITE", &uri);
-        let branch = self.branch();
-        let Some(calling) = self.calling.as_deref_mut() else { return false };
-        let bytes = request(
-            &calling.invite,
-            &self.identity,
-            &self.call_id,
-            &calling.from,
-            cseq,
-            &branch,
-            hop,
-            authorization,
-        );
-        // The refused transaction is done: over UDP a lost ACK of it is repeated no more, and the server's timer H
-        // ends it there.
-        calling.client = InviteClient::send(branch, cseq, hop, bytes, now, &mut self.out);
+        let bytes: Bytes = builder.body("application/sdp", &invite.offer);
+        let client = InviteClient::send(branch, cseq, hop, bytes, now, &mut self.out);
+        self.invite_clients.push(client);
         true
     }
 
-    /// CANCEL when it may be sent; until then the wish is remembered.
-    pub(super) fn give_up(&mut self, reason: Option<Reason>, now: Instant) {
-        let Some(calling) = self.calling.as_deref_mut() else { return };
-        calling.cancel.get_or_insert(reason);
-        if calling.client.is_proceeding() {
-            self.send_cancel(now);
+    /// A response to an INVITE or re-INVITE of ours, whoever sent it: the branch tells that it is one.
+    pub(super) fn invite_response(&mut self, response: &Response, branch: &str, from: Hop, now: Instant) {
+        let cseq = response.cseq().number;
+        let Some(client) = self.invite_clients.iter_mut().find(|c| *c.branch == *branch && c.cseq == cseq)
+        else {
+            return;
+        };
+        let asked = client.hop;
+        let outcome = client.response(response, now, &mut self.out);
+        match (outcome, self.is_initial(cseq)) {
+            (InviteOutcome::Nothing, _) => {}
+            (InviteOutcome::Provisional, true) => self.provisional_response(response, from, asked, now),
+            (InviteOutcome::Success, true) => self.success(response, cseq, from, asked, now),
+            (InviteOutcome::Failure, true) => self.failure(response, from, asked, now),
+            (outcome, false) => self.modify_response(outcome, response, asked, from, now),
         }
     }
 
-    fn send_cancel(&mut self, now: Instant) {
+    fn provisional_response(&mut self, response: &Response, from: Hop, asked: Hop, now: Instant) {
+        let status = response.status();
         let Some(calling) = self.calling.as_deref_mut() else { return };
-        if calling.cancelled {
-            return;
+        calling.rang |= (180..190).contains(&status.0);
+        let tag = response.to_tag().unwrap_or_default();
+        let new = !calling.early.iter().any(|d| *d.remote_tag == *tag);
+        if status.0 > 100 && !tag.is_empty() && new && calling.early.len() < MAX_EARLY {
+            let hop = reached(asked, from);
+            let dialog = Dialog::from_response(response, &calling.local, calling.cseq, &calling.target, hop);
+            calling.early.push(dialog);
         }
-        calling.cancelled = true;
-        calling.client.give_up_at(now + T1_64);
-        let (branch, hop, cseq) =
-            (calling.client.branch.to_string(), calling.client.hop, calling.client.cseq);
-        let mut builder = start(
-            "CANCEL",
-            &calling.invite,
-            &self.identity,
-            &self.call_id,
-            &calling.from,
-            cseq,
-            &branch,
-            hop,
-        )
-        .header(HeaderName::To, &calling.invite.to);
-        if let Some(Some(reason)) = &calling.cancel {
-            builder = builder.header(HeaderName::Reason, reason);
+        if calling.gives_up() {
+            self.send_cancel(now);
+        } else if status.0 > 100 {
+            self.push(Event::Progress { status, sdp: response.sdp() });
         }
-        let bytes = builder.build();
-        let client = Client::send(branch, Method::Cancel, hop, bytes, now, &mut self.out);
-        self.clients.push(client);
+    }
+
+    fn success(&mut self, response: &Response, cseq: u32, from: Hop, asked: Hop, now: Instant) {
+        let Some(calling) = self.calling.as_deref_mut() else { return };
+        let hop = reached(asked, from);
+        let mut dialog = Dialog::from_response(response, &calling.local, cseq, &calling.target, hop);
+        if let Some(early) = calling.early.iter().find(|d| d.remote_tag == dialog.remote_tag) {
+            dialog.remote_cseq = early.remote_cseq;
+        }
+        let ack = self.ack_of_success(&dialog, cseq);
+        let tag = response.to_tag().unwrap_or_default();
+        if let Some(client) = self.invite_clients.iter_mut().find(|c| c.cseq == cseq) {
+            client.acknowledge(tag, ack, &mut self.out);
+        }
+        if self.state != State::Inviting {
+            // Another branch of a forked INVITE answered too: one call is enough.
+            return self.send_bye_of_fork(&dialog, now);
+        }
+        self.dialog = Some(Box::new(dialog));
+        let Some(calling) = self.calling.as_deref_mut() else { return };
+        calling.early = Vec::new();
+        calling.invite = None;
+        match std::mem::replace(&mut calling.cancel, Cancel::No) {
+            Cancel::No => {
+                self.state = State::Confirmed;
+                self.push(Event::Answered { status: response.status(), sdp: response.sdp() });
+            }
+            // The 2xx crossed our CANCEL, or came before we could send one.
+            Cancel::Wanted(reason) | Cancel::Sent(reason) => {
+                self.send_bye(reason, now);
+                let status = Some(response.status());
+                self.end_with(Ended { status, ..Ended::new(EndCause::CancelledByUs) }, now);
+            }
+        }
+    }
+
+    fn failure(&mut self, response: &Response, from: Hop, asked: Hop, now: Instant) {
+        let Some(calling) = self.calling.as_deref_mut() else { return };
+        let cause = match response.status().0 {
+            _ if calling.gives_up() => EndCause::CancelledByUs,
+            401 | 407 => {
+                let account = calling.account.as_mut();
+                let answers = account.is_some_and(|a| a.take(response, asked, from, false));
+                if answers && self.send_invite(asked, now) {
+                    return;
+                }
+                EndCause::Challenged
+            }
+            _ => EndCause::RefusedByPeer,
+        };
+        self.end_with(told(cause, response), now);
     }
 
     /// Timer B, or a CANCEL that nothing came of.
-    pub(super) fn no_final_response(&mut self) {
-        let cancelled = self.calling.as_ref().is_some_and(|c| c.cancel.is_some());
-        self.end(if cancelled { EndCause::CancelledByUs } else { EndCause::NoResponse }, None);
+    pub(super) fn no_final_response(&mut self, now: Instant) {
+        let cancelled = self.calling.as_ref().is_some_and(|c| c.gives_up());
+        let cause = if cancelled { EndCause::CancelledByUs } else { EndCause::NoResponse };
+        self.end_with(Ended::new(cause), now);
     }
 }
 
-/// The best challenge of a 401 or 407, and whether a proxy asks.
-pub(super) fn read_challenge(response: &Response) -> Option<(Challenge, bool)> {
-    let proxy = response.status().0 == 407;
-    let name = if proxy { HeaderName::ProxyAuthenticate } else { HeaderName::WwwAuthenticate };
-    let challenge = Challenge::best(response.headers(name).flat_map(digest::split_challenges))?;
-    Some((challenge, proxy))
+/// Where the peer of a dialog is reached when its Contact is of no use: where its response came from.
+fn reached(asked: Hop, from: Hop) -> Hop {
+    if asked.transport == from.transport { from } else { asked }
 }
 
-fn told(cause: EndCause, response: &Response) -> Ended {
-    let phrase: String = response.reason().chars().filter(|c| !c.is_control()).take(MAX_PHRASE).collect();
+/// What a final response tells of a call's end.
+pub(super) fn told(cause: EndCause, response: &Response) -> Ended {
+    let phrase = short(response.reason());
     Ended {
         status: Some(response.status()),
         phrase: (!phrase.is_empty()).then_some(phrase),
         reason: response.header(HeaderName::Reason).and_then(Reason::parse),
         retry_after: response
             .header(HeaderName::RetryAfter)
-            .and_then(|v| v.split([';', '(', ' ']).next()?.parse().ok()),
-        warning: response.header(HeaderName::Warning).map(|w| w.chars().take(MAX_PHRASE).collect()),
+            .and_then(|v| v.split([';', '(', ' ', '\t']).next()?.parse().ok()),
+        warning: response.header(HeaderName::Warning).map(short),
         ..Ended::new(cause)
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn start(
-    method: &str,
-    invite: &Invite,
-    identity: &Identity,
-    call_id: &str,
-    from: &str,
-    cseq: u32,
-    branch: &str,
-    hop: Hop,
-) -> RequestBuilder {
-    let mut builder = RequestBuilder::new(method, &invite.request_uri)
-        .header(
-            HeaderName::Via,
-            format_args!("SIP/2.0/{} {};branch={branch};rport", hop.transport.as_via(), identity.via),
-        )
-        .header(HeaderName::MaxForwards, 70);
-    for route in &invite.route {
-        builder = builder.header(HeaderName::Route, route);
-    }
-    builder
-        .header(HeaderName::From, from)
-        .header(HeaderName::CallId, call_id)
-        .header(HeaderName::CSeq, format_args!("{cseq} {method}"))
-}
-
-#[allow(clippy::too_many_arguments)]
-fn request(
-    invite: &Invite,
-    identity: &Identity,
-    call_id: &str,
-    from: &str,
-    cseq: u32,
-    branch: &str,
-    hop: Hop,
-    authorization: Option<(HeaderName, String)>,
-) -> Bytes {
-    let mut builder = start("INVITE", invite, identity, call_id, from, cseq, branch, hop)
-        .header(HeaderName::To, &invite.to)
-        .header(HeaderName::Contact, format_args!("<{}>", identity.contact))
-        .header(HeaderName::Allow, stateless::ALLOW)
-        .header(HeaderName::UserAgent, identity.user_agent);
-    if let Some((name, value)) = authorization {
-        builder = builder.header(name, value);
-    }
-    for (name, value) in &invite.headers {
-        builder = builder.header_named(name, value);
-    }
-    builder.body("application/sdp", &invite.offer)
-}
-
-#[allow(clippy::too_many_arguments)]
-fn ack_of_failure(
-    invite: &Invite,
-    identity: &Identity,
-    call_id: &str,
-    from: &str,
-    response: &Response,
-    cseq: u32,
-    branch: &str,
-    hop: Hop,
-) -> Bytes {
-    start("ACK", invite, identity, call_id, from, cseq, branch, hop)
-        .header(HeaderName::To, response.header(HeaderName::To).unwrap_or(&invite.to))
-        .build()
+/// A peer's words for records and logs.
+fn short(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_PHRASE).collect()
 }

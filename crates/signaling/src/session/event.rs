@@ -106,9 +106,10 @@ pub enum Event {
         /// Early media.
         sdp: Option<Bytes>,
     },
-    /// UAC: a 2xx; its ACK is on the way.
+    /// The final response to an offer of ours. To the INVITE that began the call: a 2xx, its ACK is on the way. To
+    /// [`crate::Session::offer`]: whatever the re-INVITE got; with 300 and above the session goes on as it was.
     Answered {
-        /// 200 to 299.
+        /// 200 to 699; 408 and 503 also when there was no response at all.
         status: StatusCode,
         /// The answer to our offer.
         sdp: Option<Bytes>,
@@ -164,6 +165,10 @@ impl Ended {
             warning: None,
             rang: false,
         }
+    }
+
+    pub(super) fn with_status(cause: EndCause, status: StatusCode) -> Self {
+        Self { status: Some(status), ..Self::new(cause) }
     }
 }
 

@@ -1,92 +1,210 @@
-//! New offers inside the dialog: re-INVITE and UPDATE (RFC 3261 14.2, RFC 3311 5.2).
+//! New offers inside the dialog: re-INVITE from either side (RFC 3261 14), and what answers an offer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Event, Refusal, Session, State};
+use super::{EndCause, Ended, Event, Reason, Refusal, Session, State, derived, label};
 use crate::hop::Hop;
-use crate::message::{HeaderName, Request, ResponseBuilder, StatusCode};
+use crate::message::{HeaderName, Request, Response, StatusCode};
 use crate::stateless;
-use crate::transaction::InviteServer;
+use crate::transaction::{InviteClient, InviteOutcome, InviteServer, T1, due};
+
+/// How often an offer of ours is made when the peer's own re-INVITE meets it each time (491).
+const MAX_ATTEMPTS: u8 = 4;
+/// How long a re-INVITE of ours may stay without final response once the peer has said that it works on it.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// An offer of ours inside the dialog.
+#[derive(Debug)]
+pub(super) struct Modify {
+    sdp: Bytes,
+    /// Of the re-INVITE that is on its way.
+    cseq: Option<u32>,
+    /// When it is made once more after 491.
+    pub(super) retry_at: Option<Instant>,
+    attempts: u8,
+}
 
 impl Session {
-    pub(super) fn reinvite(&mut self, request: Request, from: Hop, now: Instant) {
-        let busy = self.update.is_some()
-            || self.called.answer.is_some()
-            || self.invite_server.as_ref().is_some_and(|s| s.pending().is_some());
-        if busy {
-            return self.reply(&request, StatusCode(500), &[("Retry-After", "1")], from, now);
+    /// Offers a new session description by re-INVITE. The outcome comes as [`Event::Answered`] with its final status.
+    /// `false` when the call is not established or another offer is under way.
+    pub fn offer(&mut self, sdp: Bytes, now: Instant) -> bool {
+        if self.state != State::Confirmed || self.modify.is_some() || self.is_offered() {
+            return false;
         }
-        if self.state == State::Inviting {
+        self.modify = Some(Box::new(Modify { sdp, cseq: None, retry_at: None, attempts: 0 }));
+        if let Some(account) = self.calling.as_deref_mut().and_then(|c| c.account.as_mut()) {
+            account.begin();
+        }
+        self.send_reinvite(now);
+        true
+    }
+
+    /// Whether an offer of ours awaits its answer.
+    pub(super) fn offers(&self) -> bool {
+        self.invite_clients.iter().any(|client| client.is_pending())
+    }
+
+    /// Whether an offer or answer exchange of the peer's is under way.
+    pub(super) fn is_offered(&self) -> bool {
+        self.answer.is_some()
+            || self.invite_servers.iter().any(|s| s.pending().is_some())
+            || self.servers.iter().any(|s| s.pending().is_some())
+    }
+
+    fn send_reinvite(&mut self, now: Instant) {
+        let Some(mut dialog) = self.dialog.take() else { return };
+        let branch = self.branch();
+        dialog.local_cseq += 1;
+        let cseq = dialog.local_cseq;
+        let (builder, hop, uri) = dialog.request("INVITE", cseq, &self.identity.via, &branch);
+        self.dialog = Some(dialog);
+        let mut builder = builder
+            .header(HeaderName::Contact, format_args!("<{}>", self.identity.contact))
+            .header(HeaderName::Allow, stateless::ALLOW)
+            .header(HeaderName::UserAgent, self.identity.user_agent);
+        for (name, value) in self.authorize("INVITE", &uri, hop) {
+            builder = builder.header(name, value);
+        }
+        let Some(modify) = &mut self.modify else { return };
+        modify.cseq = Some(cseq);
+        modify.retry_at = None;
+        let bytes = builder.body("application/sdp", &modify.sdp);
+        let client = InviteClient::send(branch, cseq, hop, bytes, now, &mut self.out);
+        self.invite_clients.push(client);
+    }
+
+    /// A response to a re-INVITE of ours.
+    pub(super) fn modify_response(
+        &mut self,
+        outcome: InviteOutcome,
+        response: &Response,
+        asked: Hop,
+        from: Hop,
+        now: Instant,
+    ) {
+        let cseq = response.cseq().number;
+        match outcome {
+            InviteOutcome::Provisional => {
+                if let Some(client) = self.invite_clients.iter_mut().find(|c| c.cseq == cseq) {
+                    client.give_up_at(now + PATIENCE);
+                }
+            }
+            InviteOutcome::Success => self.modified(response, cseq),
+            InviteOutcome::Failure => {
+                let current = self.modify.as_ref().is_some_and(|m| m.cseq == Some(cseq));
+                if current && self.take_challenge(response, asked, from) {
+                    return self.send_reinvite(now);
+                }
+                self.modify_failed(cseq, response.status(), now);
+            }
+            InviteOutcome::Nothing => {}
+        }
+    }
+
+    fn modified(&mut self, response: &Response, cseq: u32) {
+        // A dialog does not fork again: a 2xx with another tag is none of ours.
+        let Some(mut dialog) = self.dialog.take_if(|d| d.is_with(response.to_tag())) else { return };
+        dialog.refresh(response);
+        let ack = self.ack_of_success(&dialog, cseq);
+        self.dialog = Some(dialog);
+        let tag = response.to_tag().unwrap_or_default();
+        if let Some(client) = self.invite_clients.iter_mut().find(|c| c.cseq == cseq) {
+            client.acknowledge(tag, ack, &mut self.out);
+        }
+        if self.modify.take_if(|m| m.cseq == Some(cseq)).is_some() {
+            self.push(Event::Answered { status: response.status(), sdp: response.sdp() });
+        }
+    }
+
+    /// A re-INVITE of ours was refused or got no answer: the call goes on as it was, but where the peer no longer
+    /// knows of it (RFC 3261 12.2.1.2, 14.1).
+    pub(super) fn modify_failed(&mut self, cseq: u32, status: StatusCode, now: Instant) {
+        let Some(modify) = self.modify.as_mut().filter(|m| m.cseq == Some(cseq)) else { return };
+        if status.0 == 491 && modify.attempts + 1 < MAX_ATTEMPTS {
+            modify.cseq = None;
+            modify.attempts += 1;
+            let wait = self.glare_wait();
+            if let Some(modify) = &mut self.modify {
+                modify.retry_at = Some(now + wait);
+            }
+            return;
+        }
+        self.modify = None;
+        if matches!(status.0, 408 | 481) {
+            let reason = Reason { protocol: "SIP".to_owned(), cause: status.0, text: None };
+            self.send_bye(Some(reason), now);
+            return self.end_with(Ended::with_status(EndCause::ByeFromUs, status), now);
+        }
+        self.push(Event::Answered { status, sdp: None });
+    }
+
+    /// The wait after glare: longer for the side that chose the Call-ID, so that the two do not meet again
+    /// (RFC 3261 14.1).
+    fn glare_wait(&mut self) -> Duration {
+        self.made += 1;
+        let random = u64::from_be_bytes(derived(&self.identity, label::DELAY, self.made));
+        if self.calling.is_some() {
+            Duration::from_millis(2_100 + random % 191 * 10)
+        } else {
+            Duration::from_millis(random % 201 * 10)
+        }
+    }
+
+    pub(super) fn retry_modify(&mut self, now: Instant) {
+        if !self.modify.as_ref().is_some_and(|m| due(m.retry_at, now)) {
+            return;
+        }
+        if self.is_offered() {
+            // The peer's offer is still under way.
+            if let Some(modify) = &mut self.modify {
+                modify.retry_at = Some(now + T1);
+            }
+            return;
+        }
+        self.send_reinvite(now);
+    }
+
+    /// A re-INVITE of the peer. Its target has been refreshed.
+    pub(super) fn reinvite(&mut self, request: Request, from: Hop, now: Instant) {
+        if self.offers() {
             return self.reply(&request, StatusCode(491), &[], from, now);
         }
-        if let Some(dialog) = &mut self.dialog {
-            dialog.refresh(&request);
-            dialog.hop = from;
+        if self.is_offered() {
+            return self.busy(&request, from, now);
         }
         let sdp = request.sdp();
-        self.invite_server = Some(InviteServer::new(request, from, now));
+        self.invite_servers.push(InviteServer::new(request, from, now));
         self.push(Event::Offer { sdp });
     }
 
-    pub(super) fn update(&mut self, request: Request, from: Hop, now: Instant) {
-        let pending =
-            self.update.is_some() || self.invite_server.as_ref().is_some_and(|s| s.pending().is_some());
-        if request.sdp().is_some() && pending {
-            return self.reply(&request, StatusCode(500), &[("Retry-After", "1")], from, now);
-        }
-        if let Some(dialog) = &mut self.dialog {
-            dialog.refresh(&request);
-            dialog.hop = from;
-        }
-        match request.sdp() {
-            Some(sdp) => {
-                self.update = Some((Box::new(request), from));
-                self.push(Event::Offer { sdp: Some(sdp) });
-            }
-            None => {
-                let response = self.update_reply(&request, StatusCode(200), from).build();
-                self.complete(&request, response, from, now);
-            }
-        }
+    /// 500 with Retry-After between 0 and 10 s: another request of the peer's is in the way (RFC 3261 14.2).
+    pub(super) fn busy(&mut self, request: &Request, from: Hop, now: Instant) {
+        let wait = self.retry_after();
+        self.reply(request, StatusCode(500), &[("Retry-After", &wait)], from, now);
     }
 
-    fn update_reply(&self, request: &Request, status: StatusCode, from: Hop) -> ResponseBuilder {
-        ResponseBuilder::new(request, status, None, Some(&self.local_tag), from.remote)
-            .header(HeaderName::Contact, format_args!("<{}>", self.identity.contact))
-            .header(HeaderName::Allow, stateless::ALLOW)
+    pub(super) fn retry_after(&mut self) -> String {
+        self.made += 1;
+        let [random, ..] = derived(&self.identity, label::DELAY, self.made);
+        (random % 11).to_string()
     }
 
-    /// Answers the offer of [`Event::Offer`].
+    /// Answers the offer of [`Event::Offer`]. `false` when none waits.
     pub fn answer_offer(&mut self, sdp: Bytes, now: Instant) -> bool {
         if self.is_over() {
             return false;
         }
-        match self.update.take() {
-            Some((request, from)) => {
-                let response =
-                    self.update_reply(&request, StatusCode(200), from).body("application/sdp", &sdp);
-                self.complete(&request, response, from, now);
-                true
-            }
-            None => self.send_answer(&sdp, now),
-        }
+        self.answer_update(&sdp, now) || (self.state == State::Confirmed && self.send_answer(&sdp, now))
     }
 
-    /// Refuses the offer of [`Event::Offer`]; the session goes on as it was.
+    /// Refuses the offer of [`Event::Offer`]; the session goes on as it was. `false` when none waits.
     pub fn refuse_offer(&mut self, refusal: Refusal, now: Instant) -> bool {
         if self.is_over() {
             return false;
         }
-        match self.update.take() {
-            Some((request, from)) => {
-                let headers: Vec<(&str, &str)> =
-                    refusal.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-                self.reply(&request, refusal.status, &headers, from, now);
-                true
-            }
-            None => self.refuse_pending(&refusal, now),
-        }
+        self.refuse_update(&refusal, now)
+            || (self.state == State::Confirmed && self.refuse_pending(&refusal, now))
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Outbox, Retransmission, T1_64, T2, T4, due, earliest};
+use super::{Outbox, Retransmission, T2, TIMER_E, TIMER_F, TIMER_K, due, earliest};
 use crate::hop::{Hop, Transmit};
 use crate::message::{Method, StatusCode};
 
@@ -23,8 +23,6 @@ pub(crate) enum ClientOutcome {
     Final,
     /// A provisional or repeated response.
     Nothing,
-    /// Timer F: no final response.
-    TimedOut,
 }
 
 #[derive(Debug)]
@@ -42,60 +40,57 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn send(
-        branch: String,
+        branch: Box<str>,
         method: Method,
         hop: Hop,
         request: Bytes,
         now: Instant,
         out: &mut Outbox,
     ) -> Self {
-        out.push_back(Transmit { hop, bytes: request.clone() });
-        let retransmission = (!hop.transport.is_reliable()).then(|| Retransmission::start(now, T2));
+        out.push(Transmit { hop, bytes: request.clone() });
+        let retransmission = (!hop.transport.is_reliable()).then(|| Retransmission::start(TIMER_E, T2, now));
         Self {
-            branch: branch.into(),
+            branch,
             method,
             hop,
             request,
             state: State::Trying,
             retransmission,
-            timeout: Some(now + T1_64),
+            timeout: Some(now + TIMER_F),
         }
+    }
+
+    /// Whether a final response is still to come.
+    pub(crate) fn is_pending(&self) -> bool {
+        matches!(self.state, State::Trying | State::Proceeding)
     }
 
     pub(crate) fn response(&mut self, status: StatusCode, now: Instant) -> ClientOutcome {
         match self.state {
             State::Trying | State::Proceeding if status.is_provisional() => {
                 self.state = State::Proceeding;
+                if let Some(retransmission) = &mut self.retransmission {
+                    retransmission.slow_down();
+                }
                 ClientOutcome::Nothing
             }
             State::Trying | State::Proceeding => {
                 self.state = State::Completed;
                 self.retransmission = None;
                 self.request = Bytes::new();
-                // Timer K: zero over a reliable transport.
-                self.timeout = Some(if self.hop.transport.is_reliable() { now } else { now + T4 });
+                self.timeout = Some(if self.hop.transport.is_reliable() { now } else { now + TIMER_K });
                 ClientOutcome::Final
             }
             State::Completed | State::Terminated => ClientOutcome::Nothing,
         }
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) -> ClientOutcome {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
         if due(self.timeout, now) {
-            let timed_out = self.state != State::Completed;
             self.end();
-            return if timed_out { ClientOutcome::TimedOut } else { ClientOutcome::Nothing };
+        } else if self.retransmission.as_mut().is_some_and(|r| r.fire(now)) {
+            out.push(Transmit { hop: self.hop, bytes: self.request.clone() });
         }
-        if self.retransmission.as_mut().is_some_and(|r| r.fire(now)) {
-            if self.state == State::Proceeding {
-                // In Proceeding the interval is T2 (17.1.2.2).
-                if let Some(retransmission) = &mut self.retransmission {
-                    retransmission.at = now + T2;
-                }
-            }
-            out.push_back(Transmit { hop: self.hop, bytes: self.request.clone() });
-        }
-        ClientOutcome::Nothing
     }
 
     /// Gives up, as after a transport error.
@@ -110,6 +105,6 @@ impl Client {
     }
 
     pub(crate) fn timeout(&self) -> Option<Instant> {
-        earliest([self.timeout, self.retransmission.map(|r| r.at)])
+        earliest([self.timeout, self.retransmission.map(|r| r.at())])
     }
 }

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Outbox, Retransmission, T1_64, T2, T4, TRYING, due, earliest};
+use super::{
+    Outbox, Retransmission, ServerKey, T2, TIMER_G, TIMER_H, TIMER_I, TIMER_L, TRYING, due, earliest,
+};
 use crate::hop::{Hop, Transmit};
 use crate::message::{Request, ResponseBuilder, StatusCode};
 use crate::stateless;
@@ -23,8 +25,7 @@ enum State {
 
 #[derive(Debug)]
 pub(crate) struct InviteServer {
-    branch: Box<str>,
-    pub(crate) cseq: u32,
+    key: ServerKey,
     pub(crate) hop: Hop,
     state: State,
     /// Kept until the final response is sent.
@@ -41,10 +42,8 @@ pub(crate) struct InviteServer {
 
 impl InviteServer {
     pub(crate) fn new(request: Request, from: Hop, now: Instant) -> Self {
-        let branch = request.top_via().and_then(|v| v.branch()).unwrap_or_default().into();
         Self {
-            branch,
-            cseq: request.cseq().number,
+            key: ServerKey::of(&request),
             hop: stateless::response_hop(&request, from),
             state: State::Proceeding,
             request: Some(Box::new(request)),
@@ -55,8 +54,29 @@ impl InviteServer {
         }
     }
 
-    pub(crate) fn matches(&self, branch: &str) -> bool {
-        *self.branch == *branch
+    /// A re-INVITE that is refused as it comes.
+    pub(crate) fn refused(request: &Request, hop: Hop, bytes: Bytes, now: Instant, out: &mut Outbox) -> Self {
+        let mut server = Self {
+            key: ServerKey::of(request),
+            hop,
+            state: State::Proceeding,
+            request: None,
+            last: None,
+            trying: None,
+            retransmission: None,
+            timeout: None,
+        };
+        server.complete(bytes, now, out);
+        server
+    }
+
+    /// Whether an INVITE, CANCEL or ACK of a non-2xx belongs to the transaction.
+    pub(crate) fn matches(&self, request: &Request) -> bool {
+        self.key.matches(request)
+    }
+
+    pub(crate) fn cseq(&self) -> u32 {
+        self.key.cseq()
     }
 
     /// The request, while no final response has been sent.
@@ -69,40 +89,47 @@ impl InviteServer {
         if matches!(self.state, State::Proceeding | State::Completed)
             && let Some(last) = &self.last
         {
-            out.push_back(Transmit { hop: self.hop, bytes: last.clone() });
+            out.push(Transmit { hop: self.hop, bytes: last.clone() });
         }
     }
 
     pub(crate) fn provisional(&mut self, bytes: Bytes, out: &mut Outbox) {
         self.trying = None;
         self.last = Some(bytes.clone());
-        out.push_back(Transmit { hop: self.hop, bytes });
+        out.push(Transmit { hop: self.hop, bytes });
     }
 
     /// A final response; the session repeats a 2xx itself (RFC 3261 13.3.1.4).
     pub(crate) fn finish(&mut self, status: StatusCode, bytes: Bytes, now: Instant, out: &mut Outbox) {
         self.request = None;
         self.trying = None;
-        self.timeout = Some(now + T1_64);
-        out.push_back(Transmit { hop: self.hop, bytes: bytes.clone() });
         if status.is_success() {
             self.state = State::Accepted;
             self.last = None;
+            self.timeout = Some(now + TIMER_L);
+            out.push(Transmit { hop: self.hop, bytes });
         } else {
-            self.state = State::Completed;
-            self.last = Some(bytes);
-            self.retransmission = (!self.hop.transport.is_reliable()).then(|| Retransmission::start(now, T2));
+            self.complete(bytes, now, out);
         }
     }
 
-    /// An ACK of this branch, or of a 2xx: the session decides which.
+    fn complete(&mut self, bytes: Bytes, now: Instant, out: &mut Outbox) {
+        self.state = State::Completed;
+        // The copy has no spare room: it is kept for half a minute when no ACK comes.
+        self.last = Some(Bytes::copy_from_slice(&bytes));
+        self.retransmission =
+            (!self.hop.transport.is_reliable()).then(|| Retransmission::start(TIMER_G, T2, now));
+        self.timeout = Some(now + TIMER_H);
+        out.push(Transmit { hop: self.hop, bytes });
+    }
+
+    /// An ACK of this branch: it stops the repetition of a non-2xx.
     pub(crate) fn acknowledge(&mut self, now: Instant) {
         if self.state == State::Completed {
             self.state = State::Confirmed;
             self.last = None;
             self.retransmission = None;
-            // Timer I: zero over a reliable transport.
-            self.timeout = Some(if self.hop.transport.is_reliable() { now } else { now + T4 });
+            self.timeout = Some(if self.hop.transport.is_reliable() { now } else { now + TIMER_I });
         }
     }
 
@@ -110,8 +137,8 @@ impl InviteServer {
         if due(self.trying, now) {
             self.trying = None;
             if let Some(request) = self.request.as_deref() {
-                let source = self.hop.remote;
-                let bytes = ResponseBuilder::new(request, StatusCode(100), None, None, source).build();
+                let bytes =
+                    ResponseBuilder::new(request, StatusCode(100), None, None, self.hop.remote).build();
                 self.provisional(bytes, out);
             }
         }
@@ -120,10 +147,11 @@ impl InviteServer {
         } else if self.retransmission.as_mut().is_some_and(|r| r.fire(now))
             && let Some(last) = &self.last
         {
-            out.push_back(Transmit { hop: self.hop, bytes: last.clone() });
+            out.push(Transmit { hop: self.hop, bytes: last.clone() });
         }
     }
 
+    /// Gives up, as after a transport error.
     pub(crate) fn end(&mut self) {
         self.state = State::Terminated;
         self.request = None;
@@ -138,6 +166,6 @@ impl InviteServer {
     }
 
     pub(crate) fn timeout(&self) -> Option<Instant> {
-        earliest([self.trying, self.timeout, self.retransmission.map(|r| r.at)])
+        earliest([self.trying, self.timeout, self.retransmission.map(|r| r.at())])
     }
 }

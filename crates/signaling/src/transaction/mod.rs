@@ -5,61 +5,81 @@ mod client;
 mod invite_client;
 mod invite_server;
 mod server;
+mod timer;
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
 
 use crate::hop::Transmit;
+use crate::message::Request;
 
 pub(crate) use client::{Client, ClientOutcome};
 pub(crate) use invite_client::{InviteClient, InviteOutcome};
 pub(crate) use invite_server::InviteServer;
 pub(crate) use server::Server;
+pub use timer::*;
+pub(crate) use timer::{Retransmission, due, earliest};
 
-/// Round-trip estimate (RFC 3261 17.1.1.1).
-pub const T1: Duration = Duration::from_millis(500);
-/// Longest interval between retransmissions.
-pub const T2: Duration = Duration::from_secs(4);
-/// Longest time a message stays in the network.
-pub const T4: Duration = Duration::from_secs(5);
-/// Timers B, F, H, J, L and M.
-pub const T1_64: Duration = Duration::from_secs(32);
-/// Timer D over an unreliable transport.
-pub const TIMER_D: Duration = Duration::from_secs(32);
-/// After this a UAS says 100 Trying unless it has said something better (RFC 3261 17.2.1).
-pub const TRYING: Duration = Duration::from_millis(200);
+/// Messages of one session that wait to be sent. A caller that drains after every input never has more than a few;
+/// for one that does not, what comes on top is lost as on a network.
+const MAX_OUTBOX: usize = 64;
 
-pub(crate) type Outbox = VecDeque<Transmit>;
+/// What a session has to send.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox(VecDeque<Transmit>);
 
-/// A retransmission that doubles its interval up to a cap.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Retransmission {
-    pub(crate) at: Instant,
-    interval: Duration,
-    cap: Duration,
-}
-
-impl Retransmission {
-    pub(crate) fn start(now: Instant, cap: Duration) -> Self {
-        Self { at: now + T1, interval: T1, cap }
+impl Outbox {
+    pub(crate) fn push(&mut self, transmit: Transmit) {
+        if self.0.len() < MAX_OUTBOX {
+            self.0.push_back(transmit);
+        }
     }
 
-    /// Whether it is due; then the next one is set.
-    pub(crate) fn fire(&mut self, now: Instant) -> bool {
-        if now < self.at {
+    pub(crate) fn pop(&mut self) -> Option<Transmit> {
+        self.0.pop_front()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn shrink(&mut self) {
+        self.0.shrink_to_fit();
+    }
+}
+
+/// What a server transaction is known by (RFC 3261 17.2.3): branch and sent-by of the topmost Via. The sequence
+/// number tells requests of an RFC 2543 peer apart, whose branch is missing or always the same.
+#[derive(Debug)]
+pub(crate) struct ServerKey {
+    branch: Box<str>,
+    host: Box<str>,
+    port: Option<u16>,
+    cseq: u32,
+}
+
+impl ServerKey {
+    pub(crate) fn of(request: &Request) -> Self {
+        let via = request.top_via();
+        Self {
+            branch: via.and_then(|v| v.branch()).unwrap_or_default().into(),
+            host: via.map_or("", |v| v.host).into(),
+            port: via.and_then(|v| v.port),
+            cseq: request.cseq().number,
+        }
+    }
+
+    /// Whether a request belongs to the transaction; its method is for the caller to compare.
+    pub(crate) fn matches(&self, request: &Request) -> bool {
+        if self.cseq != request.cseq().number {
             return false;
         }
-        self.interval = (self.interval * 2).min(self.cap);
-        self.at = now + self.interval;
-        true
+        let Some(via) = request.top_via() else { return false };
+        *self.branch == *via.branch().unwrap_or_default()
+            && self.host.eq_ignore_ascii_case(via.host)
+            && self.port == via.port
     }
-}
 
-/// The earliest of several timers.
-pub(crate) fn earliest(timers: impl IntoIterator<Item = Option<Instant>>) -> Option<Instant> {
-    timers.into_iter().flatten().min()
-}
-
-pub(crate) fn due(timer: Option<Instant>, now: Instant) -> bool {
-    timer.is_some_and(|at| at <= now)
+    pub(crate) fn cseq(&self) -> u32 {
+        self.cseq
+    }
 }

@@ -1,48 +1,81 @@
-//! Non-INVITE server transaction (RFC 3261 17.2.2). We answer at once, so it begins Completed: it repeats its final
-//! response until timer J.
+//! Non-INVITE server transaction (RFC 3261 17.2.2).
 
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Outbox, T1_64};
+use super::{Outbox, ServerKey, TIMER_J};
 use crate::hop::{Hop, Transmit};
-use crate::message::Method;
+use crate::message::{Method, Request};
+
+#[derive(Debug)]
+enum State {
+    /// No answer yet: repetitions are absorbed.
+    Trying(Box<Request>),
+    /// The final response, repeated until timer J.
+    Completed(Bytes, Instant),
+}
 
 #[derive(Debug)]
 pub(crate) struct Server {
-    branch: Box<str>,
+    key: ServerKey,
     method: Method,
-    hop: Hop,
-    response: Bytes,
-    /// Timer J; passed at once over a reliable transport.
-    until: Instant,
+    pub(crate) hop: Hop,
+    state: State,
 }
 
 impl Server {
-    pub(crate) fn complete(
-        branch: &str,
-        method: Method,
-        hop: Hop,
-        response: Bytes,
-        now: Instant,
-        out: &mut Outbox,
-    ) -> Self {
-        out.push_back(Transmit { hop, bytes: response.clone() });
-        let until = if hop.transport.is_reliable() { now } else { now + T1_64 };
-        Self { branch: branch.into(), method, hop, response, until }
+    /// A request that is answered later.
+    pub(crate) fn begin(request: Request, hop: Hop) -> Self {
+        Self {
+            key: ServerKey::of(&request),
+            method: request.method(),
+            hop,
+            state: State::Trying(Box::new(request)),
+        }
     }
 
-    pub(crate) fn matches(&self, branch: &str, method: Method) -> bool {
-        self.method == method && *self.branch == *branch
+    /// A request that has been answered with `response`.
+    pub(crate) fn answered(request: &Request, hop: Hop, response: &Bytes, now: Instant) -> Self {
+        let state = Self::completed(response, hop, now);
+        Self { key: ServerKey::of(request), method: request.method(), hop, state }
+    }
+
+    fn completed(response: &Bytes, hop: Hop, now: Instant) -> State {
+        let until = if hop.transport.is_reliable() { now } else { now + TIMER_J };
+        // A copy without the builder's spare room: it is kept for half a minute after every call.
+        State::Completed(Bytes::copy_from_slice(response), until)
+    }
+
+    pub(crate) fn matches(&self, request: &Request) -> bool {
+        self.method == request.method() && self.key.matches(request)
+    }
+
+    /// The request, while it has no answer.
+    pub(crate) fn pending(&self) -> Option<&Request> {
+        match &self.state {
+            State::Trying(request) => Some(request),
+            State::Completed(..) => None,
+        }
+    }
+
+    pub(crate) fn finish(&mut self, response: Bytes, now: Instant, out: &mut Outbox) {
+        self.state = Self::completed(&response, self.hop, now);
+        out.push(Transmit { hop: self.hop, bytes: response });
     }
 
     /// The request came again.
     pub(crate) fn repeat(&self, out: &mut Outbox) {
-        out.push_back(Transmit { hop: self.hop, bytes: self.response.clone() });
+        if let State::Completed(response, _) = &self.state {
+            out.push(Transmit { hop: self.hop, bytes: response.clone() });
+        }
     }
 
-    pub(crate) fn timeout(&self) -> Instant {
-        self.until
+    /// Timer J.
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        match &self.state {
+            State::Trying(_) => None,
+            State::Completed(_, until) => Some(*until),
+        }
     }
 }

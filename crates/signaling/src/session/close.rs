@@ -1,0 +1,151 @@
+//! The end of a call: BYE (RFC 3261 15), and what is left behind.
+
+use std::time::Instant;
+
+use super::{EndCause, Ended, Event, Reason, Refusal, Session, State};
+use crate::dialog::Dialog;
+use crate::hop::Hop;
+use crate::message::{HeaderName, Method, Request, Response, StatusCode};
+use crate::transaction::{Client, T1_64};
+
+/// What a non-INVITE request of ours is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Cancel,
+    Bye,
+    /// The BYE of a fork that lost.
+    ByeOfFork,
+}
+
+impl Session {
+    /// Hangs up: CANCEL before an answer, BYE after it. A UAS that has not answered refuses, with the reason's status
+    /// when it names a final one, else with 480; one whose answer awaits its ACK says BYE after it (RFC 3261 15).
+    /// `false` when the call is over already.
+    pub fn hang_up(&mut self, reason: Option<Reason>, now: Instant) -> bool {
+        match (self.state, self.calling.is_some()) {
+            (State::Over, _) => return false,
+            (State::Inviting, true) => self.give_up(reason, now),
+            (State::Inviting, false) => return self.refuse(refusal(reason), now),
+            (State::Accepted, _) => {
+                self.farewell.get_or_insert_with(|| Box::new(reason));
+            }
+            (State::Confirmed, _) => {
+                self.send_bye(reason, now);
+                self.end_with(Ended::with_status(EndCause::ByeFromUs, StatusCode(200)), now);
+            }
+        }
+        true
+    }
+
+    pub(super) fn send_bye(&mut self, reason: Option<Reason>, now: Instant) {
+        if let Some(calling) = self.calling.as_deref_mut() {
+            if let Some(account) = &mut calling.account {
+                account.begin();
+            }
+            calling.bye_reason.clone_from(&reason);
+        }
+        self.bye_again(reason, now);
+    }
+
+    fn bye_again(&mut self, reason: Option<Reason>, now: Instant) {
+        let Some(mut dialog) = self.dialog.take() else { return };
+        dialog.local_cseq += 1;
+        self.bye_in(&dialog, dialog.local_cseq, reason, Purpose::Bye, now);
+        self.dialog = Some(dialog);
+    }
+
+    pub(super) fn send_bye_of_fork(&mut self, dialog: &Dialog, now: Instant) {
+        self.bye_in(dialog, dialog.local_cseq + 1, None, Purpose::ByeOfFork, now);
+    }
+
+    fn bye_in(&mut self, dialog: &Dialog, cseq: u32, reason: Option<Reason>, purpose: Purpose, now: Instant) {
+        let branch = self.branch();
+        let (mut builder, hop, uri) = dialog.request("BYE", cseq, &self.identity.via, &branch);
+        for (name, value) in self.authorize("BYE", &uri, hop) {
+            builder = builder.header(name, value);
+        }
+        if let Some(reason) = reason {
+            builder = builder.header(HeaderName::Reason, reason);
+        }
+        let bytes = builder.header(HeaderName::UserAgent, self.identity.user_agent).build();
+        let client = Client::send(branch, Method::Bye, hop, bytes, now, &mut self.out);
+        self.clients.push((client, purpose));
+    }
+
+    /// The final response to a request of ours other than INVITE. A challenged BYE is sent once more.
+    pub(super) fn final_response(
+        &mut self,
+        purpose: Purpose,
+        response: &Response,
+        asked: Hop,
+        from: Hop,
+        now: Instant,
+    ) {
+        if purpose == Purpose::Bye && self.take_challenge(response, asked, from) {
+            let reason = self.calling.as_deref_mut().and_then(|c| c.bye_reason.take());
+            self.bye_again(reason, now);
+        }
+    }
+
+    /// A BYE of the peer. Before the answer it refuses the INVITE (RFC 3261 15.1.2).
+    pub(super) fn bye(&mut self, request: &Request, from: Hop, now: Instant) {
+        self.reply(request, StatusCode(200), &[], from, now);
+        let (cause, status) = match self.state {
+            State::Inviting => (EndCause::CancelledByPeer, 487),
+            _ => (EndCause::ByeFromPeer, 200),
+        };
+        let reason = request.header(HeaderName::Reason).and_then(Reason::parse);
+        self.end_with(Ended { reason, ..Ended::with_status(cause, StatusCode(status)) }, now);
+    }
+
+    /// Ends the call, once. Requests of the peer that still wait get 487 (RFC 3261 15.1.2).
+    pub(super) fn end_with(&mut self, mut ended: Ended, now: Instant) {
+        if self.state == State::Over {
+            return;
+        }
+        let terminated = Refusal::new(StatusCode(487));
+        self.refuse_pending(&terminated, now);
+        self.refuse_update(&terminated, now);
+        self.state = State::Over;
+        ended.rang = self.calling.as_ref().is_some_and(|c| c.rang);
+        self.answer = None;
+        self.ringing = None;
+        self.farewell = None;
+        self.modify = None;
+        for client in &mut self.invite_clients {
+            client.give_up_at(now + T1_64);
+        }
+        // Never refused for room: the caller must learn of the end.
+        self.events.push_back(Event::Ended(ended));
+    }
+
+    /// Gives back what only a live call needs: sessions linger for half a minute, tens of thousands of them.
+    pub(super) fn shrink(&mut self) {
+        if self.state != State::Over {
+            return;
+        }
+        let waits = self.clients.iter().any(|(client, _)| client.is_pending())
+            || self.invite_clients.iter().any(|client| client.is_pending());
+        if !waits {
+            self.dialog = None;
+            if let Some(calling) = self.calling.as_deref_mut() {
+                calling.forget();
+            }
+        }
+        self.servers.shrink_to_fit();
+        self.clients.shrink_to_fit();
+        self.invite_servers.shrink_to_fit();
+        self.invite_clients.shrink_to_fit();
+    }
+}
+
+/// The refusal that a reason for hanging up stands for.
+fn refusal(reason: Option<Reason>) -> Refusal {
+    let Some(reason) = reason else { return Refusal::new(StatusCode(480)) };
+    let is_status = reason.protocol.eq_ignore_ascii_case("SIP") && (300..700).contains(&reason.cause);
+    if is_status {
+        return Refusal { reason: reason.text, ..Refusal::new(StatusCode(reason.cause)) };
+    }
+    let headers = vec![("Reason".to_owned(), reason.to_string())];
+    Refusal { headers, ..Refusal::new(StatusCode(480)) }
+}

@@ -1,0 +1,14 @@
+//! INVITE sessions in virtual time: two of them, or one and a scripted peer, over a link that loses, repeats, delays
+//! and reorders by a seed. Nothing sleeps.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod bounds;
+mod digest;
+mod forks;
+mod in_dialog;
+mod ladders;
+mod link;
+mod random;
+mod stream;
+mod sweep;
+mod timers;
