@@ -13,6 +13,8 @@ use store::{Credential, CredentialKind};
 
 use crate::ApiState;
 use crate::error::ApiError;
+use crate::idempotency::Gate;
+use crate::rate_limit::Told;
 
 /// Longest credential looked at, in bytes.
 const MAX_CREDENTIAL: usize = 256;
@@ -55,8 +57,14 @@ routes! {
     ConversationsRead = [ConversationsRead, ConversationsManage],
     /// Begins and ends conversations.
     ConversationsManage = [ConversationsManage],
-    /// Reads and writes the organization.
+    /// Reads and writes the organization, its keys and its rules.
     OrganizationsManage = [OrganizationsManage],
+    /// What any credential may do.
+    Anything = [
+        TrunksRead, TrunksManage, PhoneNumbersRead, PhoneNumbersManage, AgentsRead, AgentsManage, ConversationsRead,
+        ConversationsReadSensitive, ConversationsManage, ManagedAccountsManage, CampaignsRead, CampaignsManage,
+        OrganizationsManage
+    ],
 }
 
 /// Who asks: a valid credential that may use the route, and the organization it acts in.
@@ -74,30 +82,53 @@ impl<R> Caller<R> {
     pub fn may(&self, needed: Scope) -> bool {
         self.scopes.iter().any(|held| held.satisfies(needed))
     }
+
+    /// The scopes the credential holds.
+    #[must_use]
+    pub fn scopes(&self) -> &[Scope] {
+        &self.scopes
+    }
 }
 
 impl<R: Route> FromRequestParts<ApiState> for Caller<R> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        let presented = bearer(&parts.headers)?;
-        let found = state.store.authenticate(presented, Timestamp::now()).await?;
-        let Some(credential) = found else {
-            return Err(ApiError::Unauthorized("The token is unknown, malformed, expired or revoked."));
-        };
-        let organization = organization(&credential, &parts.headers)?;
+        let (credential, organization) = identify(state, &parts.headers).await?;
         if let Some(limiter) = &state.limiter {
-            limiter.admit(&credential)?;
+            let quota = limiter.admit(&credential);
+            if let Some(told) = parts.extensions.get::<Told>() {
+                told.set(quota);
+            }
+            if let Some(wait) = quota.wait {
+                return Err(ApiError::RateLimited(wait));
+            }
         }
         let Credential { scopes, .. } = credential;
         let caller = Self { organization, scopes, route: PhantomData };
-        if R::ANY_OF.iter().any(|scope| caller.may(*scope)) {
-            Ok(caller)
-        } else {
+        if !R::ANY_OF.iter().any(|scope| caller.may(*scope)) {
             let needed: Vec<&str> = R::ANY_OF.iter().map(|scope| scope.as_str()).collect();
-            Err(ApiError::Forbidden(format!("This needs the scope {}.", needed.join(" or "))))
+            return Err(ApiError::Forbidden(format!("This needs the scope {}.", needed.join(" or "))));
         }
+        if let Some(gate) = parts.extensions.get::<Gate>() {
+            gate.clone().pass(state).await?;
+        }
+        Ok(caller)
     }
+}
+
+/// The credential a request presents, and the organization it acts in.
+pub(crate) async fn identify(
+    state: &ApiState,
+    headers: &HeaderMap,
+) -> Result<(Credential, OrganizationId), ApiError> {
+    let presented = bearer(headers)?;
+    let found = state.store.authenticate(presented, Timestamp::now()).await?;
+    let Some(credential) = found else {
+        return Err(ApiError::Unauthorized("The token is unknown, malformed, expired or revoked."));
+    };
+    let organization = organization(&credential, headers)?;
+    Ok((credential, organization))
 }
 
 /// The one bearer credential of the request.

@@ -49,7 +49,9 @@ pub(crate) fn base() -> OpenApi {
             tag("Phone numbers", "Numbers and the agent versions behind them."),
             tag("Agents", "Who answers and calls, in versions."),
             tag("Conversations", "Calls."),
+            tag("Inbound routing", "Who answers the organization's numbers, by rules or by a webhook."),
             tag("Organization", "The organization itself."),
+            tag("Administration", "The organization's API keys, and what a credential may do."),
             tag("Operation", "The node's own state; no credential needed."),
         ]))
         .build()

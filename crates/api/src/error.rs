@@ -10,6 +10,8 @@ use serde::Serialize;
 use store::StoreError;
 use utoipa::ToSchema;
 
+use crate::idempotency::Replay;
+
 /// Body of every answer that is not a success.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Error)]
@@ -75,12 +77,16 @@ pub enum ApiError {
     BodyTimeout,
     /// 409: the state forbids it.
     Conflict(String),
+    /// 412: the resource has changed since the client read it.
+    PreconditionFailed,
     /// 413.
     TooLarge,
     /// 415.
     UnsupportedMediaType(&'static str),
     /// 422.
     Invalid(Vec<FieldErrorOut>),
+    /// The first answer to an earlier request with the same `Idempotency-Key`.
+    Replayed(Box<Replay>),
     /// 429: the credential's bucket is empty for this long.
     RateLimited(Duration),
     /// 500. The cause is in the log, never in the answer.
@@ -106,6 +112,8 @@ impl ApiError {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::Replayed(answer) => answer.status(),
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -126,6 +134,10 @@ impl ApiError {
             Self::NotFound(what) => format!("{what} not found."),
             Self::MethodNotAllowed => "This path does not take that method.".to_owned(),
             Self::BodyTimeout => "The body did not arrive in time.".to_owned(),
+            Self::PreconditionFailed => {
+                "The resource is not in the state that If-Match names; read it again.".to_owned()
+            }
+            Self::Replayed(_) => "This is the first answer to the same request.".to_owned(),
             Self::TooLarge => format!("The body is larger than {} bytes.", crate::extract::MAX_BODY),
             Self::Invalid(errors) => {
                 errors.first().map_or_else(|| "The request is invalid.".to_owned(), FieldErrorOut::sentence)
@@ -141,6 +153,9 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        if let Self::Replayed(answer) = self {
+            return answer.into_response();
+        }
         let status = self.status();
         let detail = self.detail();
         let wait = if let Self::RateLimited(wait) = &self { Some(*wait) } else { None };
@@ -174,6 +189,7 @@ impl From<StoreError> for ApiError {
             StoreError::NotFound => Self::NotFound("Resource"),
             StoreError::Conflict(sentence) => Self::Conflict(sentence),
             StoreError::Refused(sentence) => Self::BadRequest(sentence),
+            StoreError::Changed => Self::PreconditionFailed,
             StoreError::Managed => Self::BadRequest(MANAGED.to_owned()),
             StoreError::Unavailable(cause) => {
                 tracing::error!(%cause, "the store is unavailable");

@@ -92,7 +92,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for OptionalBody<T> {
     }
 }
 
-async fn read(body: HttpBody) -> Result<bytes::Bytes, ApiError> {
+/// Reads a whole body within its limits.
+pub(crate) async fn read(body: HttpBody) -> Result<bytes::Bytes, ApiError> {
     match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
         Err(_) => Err(ApiError::BodyTimeout),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
@@ -139,6 +140,42 @@ fn from_strings<T: DeserializeOwned>(place: &str, map: Map<String, Value>) -> Re
 
 fn fault(place: &str, msg: &str, kind: &'static str) -> FieldErrorOut {
     FieldErrorOut { loc: vec![place.to_owned()], msg: msg.to_owned(), kind }
+}
+
+/// Reads a domain type that stands in `field` of a body. The tree it comes as shows where an array stands in for an
+/// object, which derived structures would take.
+pub(crate) fn tree<T: DeserializeOwned + serde::Serialize>(field: &str, raw: &Value) -> Result<T, ApiError> {
+    let place = [String::from("body"), field.to_owned()];
+    let value: T = serde_path_to_error::deserialize(raw).map_err(|error| describe(&place, &error))?;
+    // What has just been read from a tree can be written as one.
+    let canonical = serde_json::to_value(&value).unwrap_or_default();
+    let mut path = vec![field.to_owned()];
+    if array_for_object(raw, &canonical, &mut path) {
+        return Err(ApiError::body(model::Invalid { path, message: "must be an object".to_owned() }));
+    }
+    Ok(value)
+}
+
+/// Whether `raw` has an array where `canonical` has an object; `path` is then where.
+fn array_for_object(raw: &Value, canonical: &Value, path: &mut Vec<String>) -> bool {
+    let mut descend = |name: String, raw: &Value, canonical: Option<&Value>| {
+        path.push(name);
+        let found = canonical.is_some_and(|canonical| array_for_object(raw, canonical, path));
+        if !found {
+            path.pop();
+        }
+        found
+    };
+    match (raw, canonical) {
+        (Value::Array(_), Value::Object(_)) => true,
+        (Value::Object(raw), Value::Object(canonical)) => {
+            raw.iter().any(|(name, value)| descend(name.clone(), value, canonical.get(name)))
+        }
+        (Value::Array(raw), Value::Array(canonical)) => {
+            raw.iter().enumerate().any(|(at, value)| descend(at.to_string(), value, canonical.get(at)))
+        }
+        _ => false,
+    }
 }
 
 /// Turns a deserializer's complaint into a field and a rule. What was sent is never repeated: it may be a secret.

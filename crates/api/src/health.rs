@@ -85,10 +85,27 @@ async fn readyz(State(state): State<ApiState>) -> Response {
 /// Counters and gauges of the node.
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "Operation",
     responses((status = 200, description = "Metrics in the OpenMetrics text format.", body = String,
-               content_type = "application/openmetrics-text")))]
+               content_type = "application/openmetrics-text"),
+              (status = 404, description = "The node serves its metrics on `http.metrics_listen`.", body = crate::error::ErrorOut)))]
 async fn metrics(State(state): State<ApiState>) -> Response {
+    if state.metrics_elsewhere {
+        return crate::error::ApiError::NotFound("Path").into_response();
+    }
+    exposition(&state)
+}
+
+async fn metrics_alone(State(state): State<ApiState>) -> Response {
+    exposition(&state)
+}
+
+fn exposition(state: &ApiState) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], state.health.metrics()).into_response()
+}
+
+/// `/metrics` on a listener of its own.
+pub(crate) fn metrics_route() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default().route("/metrics", axum::routing::get(metrics_alone))
 }
 
 /// The open operations.

@@ -1,13 +1,16 @@
 //! The control plane's HTTP surface: routes, wire types, credentials, the OpenAPI description and a typed client.
 //! See `docs/api-design.md`.
 
+mod admin;
 pub mod auth;
 pub mod client;
 mod core;
 mod docs;
 pub mod error;
+mod etag;
 mod extract;
 pub mod health;
+mod idempotency;
 mod pagination;
 mod rate_limit;
 mod request_id;
@@ -18,5 +21,5 @@ mod wire;
 
 pub use extract::{BODY_TIMEOUT, MAX_BODY};
 pub use health::{Check, Health};
-pub use router::{ApiState, openapi, router};
+pub use router::{ApiState, metrics_router, openapi, router};
 pub use serve::{HEAD_TIMEOUT, MAX_CONNECTIONS, serve};

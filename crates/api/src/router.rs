@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use cluster::Cluster;
+use model::PrivateTargets;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use store::Store;
@@ -28,6 +29,9 @@ pub struct ApiState {
     pub(crate) version: String,
     pub(crate) health: Arc<dyn Health>,
     pub(crate) limiter: Option<Arc<RateLimiter>>,
+    pub(crate) private_targets: PrivateTargets,
+    /// Whether `/metrics` is on a listener of its own.
+    pub(crate) metrics_elsewhere: bool,
 }
 
 impl ApiState {
@@ -40,13 +44,36 @@ impl ApiState {
         version: String,
         health: Arc<dyn Health>,
     ) -> Self {
-        Self { store, cluster, node_name, version, health, limiter: None }
+        Self {
+            store,
+            cluster,
+            node_name,
+            version,
+            health,
+            limiter: None,
+            private_targets: PrivateTargets::Allow,
+            metrics_elsewhere: false,
+        }
     }
 
     /// Grants each credential `per_second` requests a second, in bursts of as many; `None` means no limit.
     #[must_use]
     pub fn with_rate_limit(mut self, per_second: Option<NonZeroU32>) -> Self {
         self.limiter = per_second.map(|limit| Arc::new(RateLimiter::new(limit)));
+        self
+    }
+
+    /// Which private addresses tenants may name.
+    #[must_use]
+    pub fn with_private_targets(mut self, targets: PrivateTargets) -> Self {
+        self.private_targets = targets;
+        self
+    }
+
+    /// Leaves `/metrics` to [`metrics_router`].
+    #[must_use]
+    pub fn with_metrics_elsewhere(mut self, elsewhere: bool) -> Self {
+        self.metrics_elsewhere = elsewhere;
         self
     }
 
@@ -63,6 +90,7 @@ impl ApiState {
 fn described() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(crate::docs::base())
         .merge(crate::core::routes().into_inner())
+        .merge(crate::admin::routes().into_inner())
         .merge(crate::health::routes())
 }
 
@@ -79,9 +107,17 @@ pub fn router(state: ApiState) -> Router {
         .merge(crate::docs::routes(&openapi))
         .fallback(|| async { ApiError::NotFound("Path") })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .layer(axum::middleware::from_fn_with_state(state.clone(), crate::idempotency::once))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(axum::middleware::from_fn(crate::rate_limit::announce))
         .layer(axum::middleware::from_fn(crate::request_id::carry))
         .with_state(state)
+}
+
+/// `/metrics` alone, for a listener of its own.
+pub fn metrics_router(state: ApiState) -> Router {
+    let (router, _) = crate::health::metrics_route().split_for_parts();
+    router.fallback(|| async { ApiError::NotFound("Path") }).with_state(state)
 }
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {

@@ -2,8 +2,9 @@
 
 use axum::http::StatusCode;
 use model::Scope;
-use utoipa::openapi::path::Operation;
-use utoipa::openapi::{ContentBuilder, RefOr, ResponseBuilder, SecurityRequirement};
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{ContentBuilder, RefOr, Required, ResponseBuilder, SecurityRequirement};
 use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
@@ -40,6 +41,12 @@ impl Routes {
         schemas.push((ErrorOut::name().into_owned(), ErrorOut::schema()));
         ErrorOut::schemas(&mut schemas);
         for (path, item) in &mut paths.paths {
+            if let Some(post) = &mut item.post {
+                describe_idempotency(post);
+            }
+            for changing in [&mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten() {
+                describe_precondition(changing);
+            }
             let slots = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
             for operation in slots.into_iter().flatten() {
                 describe(path, scopes, operation);
@@ -62,6 +69,48 @@ impl Routes {
     pub(crate) fn into_inner(self) -> OpenApiRouter<ApiState> {
         self.0
     }
+}
+
+/// `Idempotency-Key`, and what it can answer.
+fn describe_idempotency(operation: &mut Operation) {
+    let schema = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(crate::idempotency::MAX_KEY))
+        .pattern(Some("^[!-~]([ -~]*[!-~])?$"));
+    header(
+        operation,
+        "Idempotency-Key",
+        "A new key for each new request: the same request sent again with its key gets the first answer, for 24 hours.",
+        schema,
+    );
+    let response = operation.responses.responses.entry(StatusCode::CONFLICT.as_u16().to_string());
+    response.or_insert_with(|| {
+        RefOr::T(error("The first request with the same Idempotency-Key is still in progress."))
+    });
+}
+
+/// `If-Match`, and what it can answer.
+fn describe_precondition(operation: &mut Operation) {
+    header(
+        operation,
+        "If-Match",
+        "The ETag of the state that is to change; without it, whatever state there is.",
+        ObjectBuilder::new().schema_type(Type::String),
+    );
+    let status = StatusCode::PRECONDITION_FAILED.as_u16().to_string();
+    let response = operation.responses.responses.entry(status);
+    response.or_insert_with(|| RefOr::T(error("The resource is not in the state that If-Match names.")));
+}
+
+fn header(operation: &mut Operation, name: &str, text: &str, schema: ObjectBuilder) {
+    let parameter = ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(text))
+        .schema(Some(schema));
+    operation.parameters.get_or_insert_default().push(parameter.build().into());
 }
 
 fn describe(path: &str, scopes: &'static [Scope], operation: &mut Operation) {

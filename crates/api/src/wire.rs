@@ -94,6 +94,7 @@ ids! {
     AgentVersionIdText = AgentVersionId,
     ConversationIdText = ConversationId,
     DecisionIdText = DecisionId,
+    KeyIdText = KeyId,
 }
 
 macro_rules! enums {
@@ -121,6 +122,22 @@ enums! {
     DirectionText = Direction,
     ConversationStatusText = ConversationStatus,
     EndedByText = EndedBy,
+}
+
+/// A scope.
+pub(crate) type ScopeText = Text<model::Scope>;
+
+impl Wire for model::Scope {
+    const NAME: &'static str = "Scope";
+    fn parse(text: &str) -> Result<Self, String> {
+        parse_as(text)
+    }
+    fn show(&self) -> String {
+        self.as_str().to_owned()
+    }
+    fn describe() -> Object {
+        string().enum_values(Some(model::Scope::ALL.iter().map(|scope| scope.as_str()))).build()
+    }
 }
 
 /// An E.164 number.

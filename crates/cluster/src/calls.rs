@@ -1,9 +1,14 @@
 //! Commands to calls, addressed to the call's owner.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use model::{AgentConfig, Conversation, ConversationId, TrunkId};
-use tokio::sync::{mpsc, oneshot};
+use model::{
+    AgentConfig, AgentId, AgentVersionId, Conversation, ConversationId, OrganizationId, Step, Timestamp,
+    TrunkId,
+};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::Cluster;
 
@@ -21,6 +26,66 @@ pub struct Originate {
     pub config: Arc<AgentConfig>,
 }
 
+/// A call that might come, to be judged like a real one.
+#[derive(Debug)]
+pub struct Simulate {
+    /// Who asks: nothing of another organization counts.
+    pub organization: OrganizationId,
+    /// The trunk asked about.
+    pub trunk_id: TrunkId,
+    /// Transport source.
+    pub source: SocketAddr,
+    /// Caller, as a From header's user.
+    pub from: String,
+    /// Callee, as a Request-URI's user.
+    pub to: String,
+}
+
+/// What a simulated call would get.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Simulated {
+    /// Whether an agent would be asked to take it.
+    pub accepted: bool,
+    /// SIP status; 0 when nothing would be sent.
+    pub status: u16,
+    /// Who would answer.
+    pub agent_id: Option<AgentId>,
+    /// Its version.
+    pub agent_version_id: Option<AgentVersionId>,
+    /// Short code of what decided.
+    pub reason: String,
+    /// Each rule tried, in order.
+    pub steps: Vec<Step>,
+    /// What to change.
+    pub advice: String,
+}
+
+/// What a carrier answered to OPTIONS.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Probed {
+    /// SIP status; `None` when it did not answer.
+    pub status: Option<u16>,
+    /// From the request to the answer.
+    pub latency: Option<Duration>,
+    /// The addresses tried, in order.
+    pub resolved: Vec<String>,
+    /// The TLS session, when there was one.
+    pub tls: Option<TlsSession>,
+    /// In words.
+    pub detail: String,
+}
+
+/// A TLS session with a carrier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSession {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: String,
+    /// The subject of the carrier's certificate.
+    pub subject: String,
+    /// When the certificate ends.
+    pub not_after: Timestamp,
+}
+
 /// What can be asked of calls.
 #[derive(Debug)]
 pub enum CallCommand {
@@ -28,6 +93,10 @@ pub enum CallCommand {
     Originate(Box<Originate>, oneshot::Sender<Result<(), CallError>>),
     /// Hang up (CANCEL before answer, BYE after). Answered with the final record.
     End(ConversationId, oneshot::Sender<Result<Conversation, CallError>>),
+    /// Judge a call that might come.
+    Simulate(Box<Simulate>, oneshot::Sender<Result<Simulated, CallError>>),
+    /// Send OPTIONS to a trunk's carrier.
+    Probe(TrunkId, oneshot::Sender<Result<Probed, CallError>>),
 }
 
 /// Why a command was not carried out.
@@ -39,12 +108,21 @@ pub enum CallError {
     /// The node is draining or at its limit, or too many commands wait.
     #[error("this node takes no calls right now")]
     Busy,
+    /// The trunk carries `max_concurrent_calls` already.
+    #[error("the trunk carries as many calls as its max_concurrent_calls allows")]
+    TrunkFull,
+    /// The trunk has begun `max_calls_per_second` calls in this second.
+    #[error("the trunk begins as many calls a second as its max_calls_per_second allows")]
+    TrunkRate,
     /// The edge is not running.
     #[error("the SIP edge is not running")]
     Down,
 }
 
-pub(crate) struct Calls(mpsc::Sender<CallCommand>);
+/// Call states that a slow listener may be behind.
+const CHANGES: usize = 4_096;
+
+pub(crate) struct Calls(mpsc::Sender<CallCommand>, broadcast::Sender<Arc<Conversation>>);
 
 /// The edge's end of the commands.
 pub struct CallInbox(mpsc::Receiver<CallCommand>);
@@ -52,7 +130,7 @@ pub struct CallInbox(mpsc::Receiver<CallCommand>);
 impl Calls {
     pub(crate) fn new() -> (Self, CallInbox) {
         let (sender, receiver) = mpsc::channel(INBOX);
-        (Self(sender), CallInbox(receiver))
+        (Self(sender, broadcast::Sender::new(CHANGES)), CallInbox(receiver))
     }
 }
 
@@ -72,6 +150,28 @@ impl Cluster {
     /// Ends a live call and returns its final record.
     pub async fn end_call(&self, id: ConversationId) -> Result<Conversation, CallError> {
         self.ask(|reply| CallCommand::End(id, reply)).await
+    }
+
+    /// Tells what a call would get.
+    pub async fn simulate(&self, call: Simulate) -> Result<Simulated, CallError> {
+        self.ask(|reply| CallCommand::Simulate(Box::new(call), reply)).await
+    }
+
+    /// Asks a trunk's carrier whether it is there.
+    pub async fn probe(&self, trunk: TrunkId) -> Result<Probed, CallError> {
+        self.ask(|reply| CallCommand::Probe(trunk, reply)).await
+    }
+
+    /// Call states from now on, in the order they are written down.
+    #[must_use]
+    pub fn call_changes(&self) -> broadcast::Receiver<Arc<Conversation>> {
+        self.inner.calls.1.subscribe()
+    }
+
+    /// Tells who listens that a call's state is on record.
+    pub fn call_changed(&self, call: Arc<Conversation>) {
+        // Nobody may be listening.
+        let _ = self.inner.calls.1.send(call);
     }
 
     async fn ask<T>(

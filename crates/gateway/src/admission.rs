@@ -1,11 +1,13 @@
 //! What limits strangers: how many refusals a source gets, and how many calls the node carries.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use ahash::RandomState;
+use ahash::{AHashMap, RandomState};
+use model::{Trunk, TrunkId};
 use parking_lot::Mutex;
 
 use crate::settings::RateLimit;
@@ -79,8 +81,19 @@ pub(crate) struct CallLimit {
     live: AtomicU32,
 }
 
-/// A call's place; given back when the call ends.
-pub(crate) struct CallPermit(Arc<CallLimit>);
+/// A call's place on the node, and on its trunk; given back when the call ends.
+pub(crate) struct CallPermit {
+    node: Arc<CallLimit>,
+    trunk: Option<TrunkPermit>,
+}
+
+impl CallPermit {
+    /// The same place with one on a trunk.
+    pub(crate) fn on_trunk(mut self, trunk: Option<TrunkPermit>) -> Self {
+        self.trunk = trunk;
+        self
+    }
+}
 
 impl CallLimit {
     pub(crate) fn new(max: u32) -> Arc<Self> {
@@ -92,7 +105,7 @@ impl CallLimit {
         let taken = self
             .live
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| (live < self.max).then_some(live + 1));
-        taken.is_ok().then(|| CallPermit(Arc::clone(self)))
+        taken.is_ok().then(|| CallPermit { node: Arc::clone(self), trunk: None })
     }
 
     pub(crate) fn live(&self) -> u32 {
@@ -102,7 +115,83 @@ impl CallLimit {
 
 impl Drop for CallPermit {
     fn drop(&mut self) {
-        self.0.live.fetch_sub(1, Ordering::AcqRel);
+        self.node.live.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Which limit of a trunk stands against a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TrunkLimit {
+    /// `max_concurrent_calls`.
+    Concurrent(u32),
+    /// `max_calls_per_second`.
+    PerSecond(u32),
+}
+
+/// Counts each trunk's calls. Every call is counted, so that a limit that is set while calls are live is exact.
+#[derive(Default)]
+pub(crate) struct TrunkLimits(Mutex<AHashMap<TrunkId, Gauge>>);
+
+#[derive(Default)]
+struct Gauge {
+    live: u32,
+    /// When the calls of the last second began, where a rate is limited.
+    begun: VecDeque<Instant>,
+}
+
+impl Gauge {
+    fn room(&mut self, trunk: &Trunk, now: Instant) -> Result<(), TrunkLimit> {
+        if let Some(most) = trunk.max_concurrent_calls
+            && self.live >= most
+        {
+            return Err(TrunkLimit::Concurrent(most));
+        }
+        if let Some(most) = trunk.max_calls_per_second {
+            while self.begun.front().is_some_and(|at| now.duration_since(*at) >= Duration::from_secs(1)) {
+                self.begun.pop_front();
+            }
+            if self.begun.len() >= most as usize {
+                return Err(TrunkLimit::PerSecond(most));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A call's place on its trunk.
+pub(crate) struct TrunkPermit {
+    limits: Arc<TrunkLimits>,
+    id: TrunkId,
+}
+
+impl TrunkLimits {
+    /// A place for one more call of the trunk.
+    pub(crate) fn take(self: &Arc<Self>, trunk: &Trunk, now: Instant) -> Result<TrunkPermit, TrunkLimit> {
+        let mut gauges = self.0.lock();
+        let gauge = gauges.entry(trunk.id).or_default();
+        gauge.room(trunk, now)?;
+        gauge.live += 1;
+        if trunk.max_calls_per_second.is_some() {
+            gauge.begun.push_back(now);
+        }
+        Ok(TrunkPermit { limits: Arc::clone(self), id: trunk.id })
+    }
+
+    /// Whether a call of the trunk would get a place.
+    pub(crate) fn would_take(&self, trunk: &Trunk, now: Instant) -> Result<(), TrunkLimit> {
+        self.0.lock().get_mut(&trunk.id).map_or(Ok(()), |gauge| gauge.room(trunk, now))
+    }
+}
+
+impl Drop for TrunkPermit {
+    fn drop(&mut self) {
+        let mut gauges = self.limits.0.lock();
+        if let Some(gauge) = gauges.get_mut(&self.id) {
+            gauge.live = gauge.live.saturating_sub(1);
+            if gauge.live == 0 && gauge.begun.is_empty() {
+                gauges.remove(&self.id);
+            }
+        }
     }
 }
 
@@ -135,6 +224,48 @@ mod tests {
         );
         let off = Refusals::new(None, start);
         assert!((0..1_000).all(|_| off.may_refuse(ip("203.0.113.66"), start)));
+    }
+
+    fn trunk(concurrent: Option<u32>, per_second: Option<u32>) -> Trunk {
+        Trunk {
+            id: TrunkId::new(),
+            organization_id: model::OrganizationId::new(),
+            name: "t".to_owned(),
+            managed_account_id: None,
+            inbound_config: None,
+            outbound_config: None,
+            max_concurrent_calls: concurrent,
+            max_calls_per_second: per_second,
+            created_at: model::Timestamp(0),
+            updated_at: model::Timestamp(0),
+        }
+    }
+
+    #[test]
+    fn a_trunks_limits_are_exact() {
+        let (limits, now) = (Arc::new(TrunkLimits::default()), Instant::now());
+        let narrow = trunk(Some(2), None);
+        let first = limits.take(&narrow, now).ok();
+        let second = limits.take(&narrow, now).ok();
+        assert!(first.is_some() && second.is_some());
+        assert_eq!(limits.take(&narrow, now).err(), Some(TrunkLimit::Concurrent(2)));
+        assert_eq!(limits.would_take(&narrow, now), Err(TrunkLimit::Concurrent(2)));
+        drop(first);
+        assert!(limits.take(&narrow, now).is_ok());
+
+        let slow = trunk(None, Some(3));
+        let later = |ms| now + Duration::from_millis(ms);
+        for ms in [0, 400, 800] {
+            assert!(limits.take(&slow, later(ms)).is_ok());
+        }
+        assert_eq!(limits.take(&slow, later(999)).err(), Some(TrunkLimit::PerSecond(3)));
+        assert!(limits.take(&slow, later(1_000)).is_ok());
+        assert_eq!(limits.take(&slow, later(1_399)).err(), Some(TrunkLimit::PerSecond(3)));
+        // Calls that began before the limit was set count, too.
+        let mut wide = trunk(None, None);
+        let _live = limits.take(&wide, now).ok();
+        wide.max_concurrent_calls = Some(1);
+        assert_eq!(limits.take(&wide, now).err(), Some(TrunkLimit::Concurrent(1)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use cluster::{CallError, Originate};
 use media::offer_answer::{LocalMedia, Negotiated, OfferAnswer};
 use media::session::{Agent, MediaEvent, SessionConfig};
 use model::{AgentConfig, Conversation, ConversationId, ConversationStatus, Direction, Step, Timestamp};
+use serde_json::Value;
 use signaling::{Ended, Event, Hop, Reason, Refusal, Request, Session, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,7 +22,8 @@ use crate::agent_link::{self, NotReady};
 use crate::calls::{CallInput, Key, Mailbox};
 use crate::counters::Counter;
 use crate::edge::{Edge, random};
-use crate::inbound::{Route, Verdict};
+use crate::inbound::{self, Answer, Route, Verdict};
+use crate::inbound_routing::{self, Chosen};
 use crate::media_shard::Leg;
 use crate::outbound;
 use crate::rtp_ports::RtpSocket;
@@ -128,15 +130,18 @@ async fn run_inbound(
     inputs: &mut mpsc::Receiver<CallInput>,
     registered: &mut Registered,
 ) -> Box<Session> {
-    let Arrival { invite, hop, route, verdict, permit, .. } = arrival;
+    let Arrival { invite, hop, route, mut verdict, permit, .. } = arrival;
     let now = Instant::now();
     let offer = invite.sdp();
-    let session = Box::new(Session::accept(invite, hop, edge.identity(hop), now));
+    let mut session = Box::new(Session::accept(invite, hop, edge.identity(hop), now));
     let key = edge.calls.local_key(session.call_id(), session.local_tag());
     edge.calls.add_dialog(key, mailbox.clone());
     registered.keys.push(key);
 
-    let conversation = new_inbound(&route, &verdict, session.call_id());
+    let Some(chosen) = chosen(edge, &mut session, inputs, &route, &mut verdict, hop).await else {
+        return session;
+    };
+    let conversation = new_inbound(&route, &chosen, &verdict, session.call_id());
     let socket = edge.rtp_ports.open(hop.remote.ip());
     let local = local_media(edge, hop, socket.as_ref());
     let mut call = Call {
@@ -144,7 +149,7 @@ async fn run_inbound(
         mailbox,
         session,
         hop,
-        config: Arc::new(route.version.config.clone()),
+        config: Arc::new(chosen.version.config.clone()),
         conversation,
         began: false,
         from: verdict.from,
@@ -171,6 +176,64 @@ async fn run_inbound(
     }
     let ended = call.run(inputs).await;
     call.finish(&ended)
+}
+
+/// Who answers. While a webhook decides, the caller may give up. `None` when the call is over: refused, or given up.
+async fn chosen(
+    edge: &Arc<Edge>,
+    session: &mut Session,
+    inputs: &mut mpsc::Receiver<CallInput>,
+    route: &Route,
+    verdict: &mut Verdict,
+    hop: Hop,
+) -> Option<Chosen> {
+    let pending = match &route.answer {
+        Answer::Agent(chosen) => return Some(Chosen::clone(chosen)),
+        Answer::Webhook(pending) => pending,
+    };
+    let mut output = std::pin::pin!(inbound_routing::by_webhook(&edge.webhooks, pending));
+    let refused = loop {
+        flush(edge, session);
+        let mut over = false;
+        while let Some(event) = session.poll_event() {
+            over |= matches!(event, Event::Ended(_));
+        }
+        if over {
+            break inbound::refused(
+                487,
+                "cancelled",
+                "The caller gave up while the routing webhook decided.",
+            );
+        }
+        tokio::select! {
+            output = &mut output => {
+                let directory = edge.directory.load();
+                let slot = pending.slot.clone();
+                let steps = &mut verdict.steps;
+                match inbound_routing::choose(&directory, &pending.routing, output, slot, steps) {
+                    Ok(chosen) => return Some(chosen),
+                    Err(refused) => {
+                        session.refuse(Refusal::new(StatusCode(refused.status)), Instant::now());
+                        edge.counters.count(Counter::RejectedUnavailable);
+                        break refused;
+                    }
+                }
+            }
+            input = inputs.recv() => match input {
+                Some(CallInput::Sip(message)) => session.handle_message(message.0, message.1, Instant::now()),
+                Some(CallInput::Drain) => {
+                    session.refuse(Refusal::new(StatusCode(503)), Instant::now());
+                }
+                Some(CallInput::End(waiter)) => {
+                    let _ = waiter.send(Err(CallError::NotLive));
+                }
+                Some(CallInput::Media(_)) | None => {}
+            },
+            () = until(session.poll_timeout()) => session.handle_timeout(Instant::now()),
+        }
+    };
+    edge.records.decision(verdict.record(&refused, &edge.settings.node_name, hop, session.call_id()));
+    None
 }
 
 async fn run_outbound(
@@ -290,7 +353,7 @@ fn flush(edge: &Edge, session: &mut Session) {
     }
 }
 
-fn new_inbound(route: &Route, verdict: &Verdict, call_id: &str) -> Conversation {
+fn new_inbound(route: &Route, chosen: &Chosen, verdict: &Verdict, call_id: &str) -> Conversation {
     let now = Timestamp::now();
     let mut notes = Vec::new();
     let inbound = route.trunk.as_ref().and_then(|t| t.inbound_config.as_ref());
@@ -303,12 +366,12 @@ fn new_inbound(route: &Route, verdict: &Verdict, call_id: &str) -> Conversation 
         direction: Direction::Inbound,
         status: ConversationStatus::Triggered,
         user_id: verdict.from_number.as_ref().map_or_else(|| verdict.from.clone(), ToString::to_string),
-        agent_id: Some(route.version.agent_id),
-        agent_version_id: Some(route.version.id),
+        agent_id: Some(chosen.version.agent_id),
+        agent_version_id: Some(chosen.version.id),
         agent_number: route.number.clone(),
         trunk_id: route.trunk.as_ref().map(|t| t.id),
-        initial_context: None,
-        custom_metadata: None,
+        initial_context: chosen.initial_context.clone().map(Value::Object),
+        custom_metadata: chosen.custom_metadata.clone().map(Value::Object),
         created_at: now,
         updated_at: now,
         ringing_at: None,

@@ -1,14 +1,17 @@
 //! What the control plane asks of calls.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use cluster::{CallCommand, CallError, CallInbox, Originate};
 use tokio::sync::mpsc;
 
+use crate::admission::TrunkLimit;
 use crate::call;
 use crate::calls::{CallInput, MAILBOX};
 use crate::counters::Counter;
 use crate::edge::Edge;
+use crate::{probe, simulate};
 
 /// Serves commands until the gateway stops.
 pub(crate) async fn serve(edge: Arc<Edge>, mut inbox: CallInbox) {
@@ -32,6 +35,18 @@ pub(crate) async fn serve(edge: Arc<Edge>, mut inbox: CallInbox) {
                     let _ = reply.send(Err(CallError::Busy));
                 }
             }
+            Some(CallCommand::Simulate(call, reply)) => {
+                let edge = Arc::clone(&edge);
+                tokio::spawn(async move {
+                    let _ = reply.send(Ok(simulate::judge(&edge, *call).await));
+                });
+            }
+            Some(CallCommand::Probe(trunk, reply)) => {
+                let edge = Arc::clone(&edge);
+                tokio::spawn(async move {
+                    let _ = reply.send(Ok(probe::ask(&edge, trunk).await));
+                });
+            }
             None => return,
         }
     }
@@ -42,6 +57,12 @@ fn start(edge: &Arc<Edge>, originate: Box<Originate>) -> Result<(), CallError> {
         return Err(CallError::Busy);
     }
     let permit = edge.call_limit.take().ok_or(CallError::Busy)?;
+    let trunk = edge.directory.load().trunk(originate.trunk_id).cloned();
+    let on_trunk = trunk.map(|trunk| edge.trunk_limits.take(&trunk, Instant::now())).transpose();
+    let permit = permit.on_trunk(on_trunk.map_err(|limit| match limit {
+        TrunkLimit::Concurrent(_) => CallError::TrunkFull,
+        TrunkLimit::PerSecond(_) => CallError::TrunkRate,
+    })?);
     edge.counters.count(Counter::CallsOutbound);
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
     edge.calls.add_conversation(originate.conversation.id, mailbox.clone());

@@ -19,6 +19,8 @@ pub struct Directory {
     numbers: HashTrieMapSync<E164, Arc<PhoneNumber>>,
     agents: HashTrieMapSync<AgentId, Arc<AgentEntry>>,
     versions: HashTrieMapSync<AgentVersionId, Arc<VersionEntry>>,
+    /// Versions by their agent and number.
+    numbered: HashTrieMapSync<(AgentId, i64), AgentVersionId>,
     sources: Sources,
 }
 
@@ -53,6 +55,12 @@ impl Directory {
         self.versions.get(&id)
     }
 
+    /// An agent's version by its number.
+    #[must_use]
+    pub fn numbered_version(&self, agent: AgentId, number: i64) -> Option<&Arc<VersionEntry>> {
+        self.version(*self.numbered.get(&(agent, number))?)
+    }
+
     /// Whether some trunk lists the source. A trunk without a list lists nobody.
     #[must_use]
     pub fn lists(&self, source: IpAddr) -> bool {
@@ -64,7 +72,15 @@ impl Directory {
             DirectoryChange::Organization(id, entry) => set(&mut self.organizations, id, entry),
             DirectoryChange::Number(number, entry) => set(&mut self.numbers, number, entry),
             DirectoryChange::Agent(id, entry) => set(&mut self.agents, id, entry),
-            DirectoryChange::Version(id, entry) => set(&mut self.versions, id, entry),
+            DirectoryChange::Version(id, entry) => {
+                if let Some(old) = self.versions.get(&id) {
+                    self.numbered.remove_mut(&(old.agent_id, old.version));
+                }
+                if let Some(new) = &entry {
+                    self.numbered.insert_mut((new.agent_id, new.version), id);
+                }
+                set(&mut self.versions, id, entry);
+            }
             DirectoryChange::Trunk(id, entry) => {
                 for net in self.trunks.get(&id).into_iter().flat_map(|t| listed(t)) {
                     self.sources.remove(net);
@@ -208,6 +224,8 @@ mod tests {
                 ..InboundConfig::default()
             }),
             outbound_config: None,
+            max_concurrent_calls: None,
+            max_calls_per_second: None,
             created_at: Timestamp(0),
             updated_at: Timestamp(0),
         };

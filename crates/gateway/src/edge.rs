@@ -8,17 +8,18 @@ use cluster::{Cluster, SipPresence};
 use signaling::{Hop, Identity, Transport};
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{CallLimit, Refusals};
+use crate::admission::{CallLimit, Refusals, TrunkLimits};
 use crate::advertise::{self, Routes};
 use crate::agent_link::AudioFiles;
 use crate::calls::Calls;
 use crate::counters::Counters;
 use crate::directory::DirectoryHandle;
 use crate::media_shard::MediaShards;
-use crate::record::Records;
+use crate::record::{RecentRefusals, Records};
 use crate::rtp_ports::RtpPorts;
 use crate::settings::Settings;
 use crate::transport::Transports;
+use crate::webhook::Webhooks;
 
 /// What we call ourselves (RFC 3261 20.41).
 pub(crate) const USER_AGENT: &str = concat!("Tandem/", env!("CARGO_PKG_VERSION"));
@@ -36,6 +37,11 @@ pub(crate) struct Edge {
     pub(crate) audio_files: AudioFiles,
     pub(crate) refusals: Refusals,
     pub(crate) call_limit: Arc<CallLimit>,
+    pub(crate) trunk_limits: Arc<TrunkLimits>,
+    /// Calls out to routing webhooks.
+    pub(crate) webhooks: Webhooks,
+    /// INVITEs that were refused a moment ago.
+    pub(crate) refused: RecentRefusals,
     pub(crate) routes: Routes,
     /// Keys the to-tags of stateless refusals.
     pub(crate) key: [u8; 16],

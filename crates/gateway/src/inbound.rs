@@ -1,17 +1,19 @@
-//! Who answers an INVITE: agent URI, then number, then nobody. Pure: a directory, a request and its transport source
-//! in, a verdict with every rule tried out.
+//! Who answers an INVITE: agent URI, then number, then nobody. Pure: a directory, what the request asks for and its
+//! transport source in, a verdict with every rule tried out.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use model::directory::VersionEntry;
+use model::inbound_routing::Input;
 use model::{
-    AgentId, DecisionRecord, Direction, E164, MediaEncryption, OrganizationId, RuleResult, Step, Timestamp,
-    Trunk,
+    AgentId, DecisionRecord, Direction, E164, MediaEncryption, OrganizationId, PhoneNumber, RuleResult, Step,
+    Timestamp, Trunk, TrunkId,
 };
-use signaling::{Request, Uri};
+use signaling::{Hop, Request, Uri};
 
 use crate::directory::Directory;
+use crate::inbound_routing::{self, Chosen, Pending};
 use crate::settings::{Settings, UnknownSources};
 
 /// Where an accepted INVITE goes.
@@ -22,7 +24,53 @@ pub(crate) struct Route {
     pub(crate) trunk: Option<Arc<Trunk>>,
     /// The dialled number; `None` for a call to an agent URI.
     pub(crate) number: Option<E164>,
-    pub(crate) version: Arc<VersionEntry>,
+    pub(crate) answer: Answer,
+}
+
+/// Who answers.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    /// Known.
+    Agent(Box<Chosen>),
+    /// The organization's webhook is to say.
+    Webhook(Box<Pending>),
+}
+
+/// An INVITE as routing sees it.
+pub(crate) struct Asked {
+    /// Host of the Request-URI, in lower case, without brackets.
+    pub(crate) host: String,
+    /// User of the Request-URI.
+    pub(crate) dialled: String,
+    /// User of the To header.
+    pub(crate) to: String,
+    /// User of the From header.
+    pub(crate) from: String,
+    /// Transport source: only it counts for admission; no header does.
+    pub(crate) source: SocketAddr,
+    pub(crate) at: Timestamp,
+    /// A simulation sees the things of its own organization alone.
+    pub(crate) only: Option<OrganizationId>,
+}
+
+impl Asked {
+    pub(crate) fn by(invite: &Request, source: SocketAddr) -> Self {
+        let uri = invite.parsed_uri();
+        let user =
+            |uri: Option<Uri<'_>>| uri.and_then(|u| u.user_unescaped()).unwrap_or_default().into_owned();
+        Self {
+            host: uri
+                .as_ref()
+                .map(|u| u.host.trim_matches(['[', ']']).to_ascii_lowercase())
+                .unwrap_or_default(),
+            dialled: user(uri),
+            to: user(invite.to().map(|to| to.uri)),
+            from: user(invite.from().map(|from| from.uri)),
+            source,
+            at: Timestamp::now(),
+            only: None,
+        }
+    }
 }
 
 /// Why an INVITE is refused.
@@ -30,6 +78,7 @@ pub(crate) struct Route {
 pub(crate) struct Refused {
     pub(crate) status: u16,
     pub(crate) reason: &'static str,
+    /// One sentence on what to change.
     pub(crate) advice: &'static str,
     /// Nothing is sent at all.
     pub(crate) silent: bool,
@@ -49,14 +98,7 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     /// The decision record of a refusal.
-    pub(crate) fn record(
-        &self,
-        refused: Refused,
-        node: &str,
-        source: SocketAddr,
-        transport: &str,
-        call_id: &str,
-    ) -> DecisionRecord {
+    pub(crate) fn record(&self, refused: &Refused, node: &str, hop: Hop, call_id: &str) -> DecisionRecord {
         DecisionRecord {
             id: model::DecisionId::new(),
             at: Timestamp::now(),
@@ -65,7 +107,7 @@ impl Verdict {
             trunk_id: self.trunk.as_ref().map(|t| t.id),
             conversation_id: None,
             direction: Direction::Inbound,
-            source: format!("{source}/{transport}"),
+            source: format!("{}/{}", hop.remote, hop.transport.as_via()),
             from: self.from.clone(),
             to: self.to.clone(),
             from_number: self.from_number.as_ref().map(E164::to_string),
@@ -79,32 +121,31 @@ impl Verdict {
     }
 }
 
-/// Decides. Only `source`, the transport address, counts for admission; no header does.
-pub(crate) fn decide(
-    directory: &Directory,
-    settings: &Settings,
-    invite: &Request,
-    source: SocketAddr,
-) -> Verdict {
-    let mut deciding =
-        Deciding { directory, settings, source, steps: Vec::new(), trunk: None, organization_id: None };
-    let uri = invite.parsed_uri();
-    let user = |uri: Option<Uri<'_>>| uri.and_then(|u| u.user_unescaped()).unwrap_or_default().into_owned();
-    let dialled = user(uri);
-    let to_user = user(invite.to().map(|to| to.uri));
-    let from_user = user(invite.from().map(|from| from.uri));
-    let to_number = E164::normalise(&dialled);
-    let host = uri.as_ref().map(|u| u.host.trim_matches(['[', ']']).to_ascii_lowercase()).unwrap_or_default();
-    let outcome = deciding.decide(&host, &dialled, &to_user);
+/// Decides.
+pub(crate) fn decide(directory: &Directory, settings: &Settings, asked: Asked) -> Verdict {
+    let from_number = E164::normalise(&asked.from);
+    let to_number = E164::normalise(&asked.dialled).or_else(|| E164::normalise(&asked.to));
+    let caller = from_number.as_ref().map_or_else(|| bounded(asked.from.clone()), E164::to_string);
+    let mut deciding = Deciding {
+        directory,
+        settings,
+        asked: &asked,
+        caller,
+        steps: Vec::new(),
+        trunk: None,
+        organization_id: None,
+    };
+    let outcome = deciding.decide();
+    let Deciding { steps, trunk, organization_id, .. } = deciding;
     Verdict {
         outcome,
-        steps: deciding.steps,
-        trunk: deciding.trunk,
-        organization_id: deciding.organization_id,
-        from_number: E164::normalise(&from_user),
-        to_number: to_number.or_else(|| E164::normalise(&to_user)),
-        from: bounded(from_user),
-        to: bounded(dialled),
+        steps,
+        trunk,
+        organization_id,
+        from_number,
+        to_number,
+        from: bounded(asked.from),
+        to: bounded(asked.dialled),
     }
 }
 
@@ -121,7 +162,9 @@ fn bounded(mut text: String) -> String {
 struct Deciding<'a> {
     directory: &'a Directory,
     settings: &'a Settings,
-    source: SocketAddr,
+    asked: &'a Asked,
+    /// The caller as E.164, or as received.
+    caller: String,
     steps: Vec<Step>,
     trunk: Option<Arc<Trunk>>,
     organization_id: Option<OrganizationId>,
@@ -132,7 +175,17 @@ impl Deciding<'_> {
         self.steps.push(Step { rule: rule.into(), result, detail });
     }
 
-    fn decide(&mut self, host: &str, dialled: &str, to_user: &str) -> Result<Route, Refused> {
+    /// Whether the one who asks may see what belongs to an organization.
+    fn sees(&self, organization: OrganizationId) -> bool {
+        self.asked.only.is_none_or(|only| only == organization)
+    }
+
+    fn source(&self) -> IpAddr {
+        self.asked.source.ip().to_canonical()
+    }
+
+    fn decide(&mut self) -> Result<Route, Refused> {
+        let Asked { host, dialled, to, .. } = self.asked;
         if !self.settings.domains.is_empty()
             && !self.settings.domains.iter().any(|d| d.eq_ignore_ascii_case(host))
         {
@@ -147,11 +200,13 @@ impl Deciding<'_> {
             return self.agent_uri(agent);
         }
         self.step("agent_uri", RuleResult::Skip, "the dialled user is not an agent's UUID".to_owned());
-        self.number(dialled, to_user)
+        self.number(dialled, to)
     }
 
     fn agent_uri(&mut self, id: AgentId) -> Result<Route, Refused> {
-        let deployed = self.directory.agent(id).filter(|agent| agent.sip_deployed).cloned();
+        let deployed =
+            self.directory.agent(id).filter(|agent| agent.sip_deployed && self.sees(agent.organization_id));
+        let deployed = deployed.cloned();
         let Some(agent) = deployed else {
             self.step("agent_uri", RuleResult::Fail, "no deployed agent has this UUID".to_owned());
             return Err(self.stranger(
@@ -163,7 +218,7 @@ impl Deciding<'_> {
         self.organization_id = Some(agent.organization_id);
         let organization = self.directory.organization(agent.organization_id);
         if let Some(ranges) = organization.and_then(|o| o.sip_endpoint_allowed_addresses.as_ref()) {
-            let source = self.source.ip().to_canonical();
+            let source = self.source();
             if !ranges.iter().any(|r| r.contains(source)) {
                 self.step(
                     "sip_endpoint_allowed_addresses",
@@ -180,12 +235,21 @@ impl Deciding<'_> {
         }
         self.step("agent_uri", RuleResult::Pass, format!("agent {id}"));
         let latest = agent.latest_published;
-        self.version(latest.and_then(|v| self.directory.version(v)).cloned(), None)
+        let version = latest.and_then(|v| self.directory.version(v)).cloned();
+        let chosen = self.answered_by(version.map(Chosen::plain))?;
+        Ok(self.route(None, Answer::Agent(Box::new(chosen))))
+    }
+
+    fn route(&self, number: Option<E164>, answer: Answer) -> Route {
+        // Both are set before anything is chosen; a route without its organization cannot come to be.
+        let organization_id = self.organization_id.unwrap_or_default();
+        Route { organization_id, trunk: self.trunk.clone(), number, answer }
     }
 
     fn number(&mut self, dialled: &str, to_user: &str) -> Result<Route, Refused> {
         let on_file = |user: &str| E164::normalise(user).and_then(|n| self.directory.number(&n)).cloned();
-        let Some(number) = on_file(dialled).or_else(|| on_file(to_user)) else {
+        let number = on_file(dialled).or_else(|| on_file(to_user));
+        let Some(number) = number.filter(|number| self.sees(number.organization_id)) else {
             self.step(
                 "number",
                 RuleResult::Fail,
@@ -208,7 +272,7 @@ impl Deciding<'_> {
         self.organization_id = Some(number.organization_id);
         self.step("number", RuleResult::Pass, number.phone_number.to_string());
         self.trunk = Some(Arc::clone(&trunk));
-        let source = self.source.ip().to_canonical();
+        let source = self.source();
         if !trunk.admits(source) {
             self.step(
                 "allowed_addresses",
@@ -235,53 +299,70 @@ impl Deciding<'_> {
                 "This release carries no SRTP and never downgrades: set the trunk's inbound_config.media_encryption to SIP_MEDIA_ENCRYPT_DISABLE.",
             ));
         }
-        let slot = number.inbound_agent_version_id.and_then(|v| self.directory.version(v)).cloned();
-        if slot.is_none() {
+        if trunk.inbound_config.as_ref().is_some_and(|config| config.auth.is_some()) {
             self.step(
-                "inbound_slot",
+                "inbound_auth",
                 RuleResult::Fail,
-                "no agent version is published to the number".to_owned(),
+                "the trunk's digest challenge is not available".to_owned(),
             );
             return Err(refused(
-                480,
-                "no_agent",
-                "Publish an agent version to the number: POST /core/agents/{id}/versions/{version}/publish with phone_numbers.",
+                403,
+                "inbound_auth_not_available",
+                "This release does not challenge carriers: clear the trunk's inbound_config.auth_username.",
             ));
         }
-        self.version(slot, Some(number.phone_number.clone()))
+        let slot = number.inbound_agent_version_id.and_then(|v| self.directory.version(v)).cloned();
+        let answer = self.number_answer(&number, slot, trunk.id)?;
+        Ok(self.route(Some(number.phone_number.clone()), answer))
     }
 
-    fn version(
+    /// The organization's routing, when it is enabled; else the number's slot.
+    fn number_answer(
         &mut self,
-        version: Option<Arc<VersionEntry>>,
-        number: Option<E164>,
-    ) -> Result<Route, Refused> {
-        let agent = version.as_ref().and_then(|v| self.directory.agent(v.agent_id));
-        let (Some(version), Some(agent)) = (version, agent) else {
+        number: &PhoneNumber,
+        slot: Option<Arc<VersionEntry>>,
+        trunk_id: TrunkId,
+    ) -> Result<Answer, Refused> {
+        let organization = self.directory.organization(number.organization_id).cloned();
+        let Some(routing) =
+            organization.as_ref().and_then(|o| o.inbound_routing.as_ref()).filter(|r| r.enabled)
+        else {
+            let chosen = inbound_routing::slot(slot, &mut self.steps)?;
+            return self.answered_by(Some(chosen)).map(|chosen| Answer::Agent(Box::new(chosen)));
+        };
+        let input = Input {
+            caller_number: self.caller.clone(),
+            called_number: number.phone_number.to_string(),
+            trunk_id,
+            organization_id: number.organization_id,
+            timestamp: self.asked.at,
+        };
+        match inbound_routing::by_rules(routing, &input) {
+            None => Ok(Answer::Webhook(Box::new(Pending { routing: routing.clone(), input, slot }))),
+            Some((output, step)) => {
+                self.steps.push(step);
+                inbound_routing::choose(self.directory, routing, Ok(output), slot, &mut self.steps)
+                    .map(|chosen| Answer::Agent(Box::new(chosen)))
+            }
+        }
+    }
+
+    fn answered_by(&mut self, chosen: Option<Chosen>) -> Result<Chosen, Refused> {
+        let Some(chosen) = chosen else {
             self.step("agent_version", RuleResult::Fail, "the agent has no published version".to_owned());
             return Err(self.stranger(404, "no_published_version", "Publish a version of the agent."));
         };
-        let organization_id = agent.organization_id;
-        if !agent.active {
-            self.step("agent_active", RuleResult::Fail, format!("agent {} is inactive", version.agent_id));
-            return Err(refused(480, "agent_inactive", "Set the agent's active to true."));
-        }
-        self.step(
-            "agent_version",
-            RuleResult::Pass,
-            format!("version {} of agent {}", version.id, version.agent_id),
-        );
-        Ok(Route { organization_id, trunk: self.trunk.clone(), number, version })
+        inbound_routing::ready(self.directory, chosen, &mut self.steps)
     }
 
     /// A refusal that a stranger may also get as silence.
     fn stranger(&self, status: u16, reason: &'static str, advice: &'static str) -> Refused {
-        let silent =
-            self.settings.unknown_sources == UnknownSources::Drop && !self.directory.lists(self.source.ip());
+        let silent = self.settings.unknown_sources == UnknownSources::Drop
+            && !self.directory.lists(self.asked.source.ip());
         Refused { silent, ..refused(status, reason, advice) }
     }
 }
 
-fn refused(status: u16, reason: &'static str, advice: &'static str) -> Refused {
+pub(crate) const fn refused(status: u16, reason: &'static str, advice: &'static str) -> Refused {
     Refused { status, reason, advice, silent: false }
 }

@@ -11,14 +11,18 @@ mod counters;
 mod directory;
 mod edge;
 mod inbound;
+mod inbound_routing;
 mod listener;
 mod media_shard;
 mod outbound;
+mod probe;
 mod record;
 mod rtp_ports;
 mod settings;
+mod simulate;
 mod sip_status;
 mod transport;
+mod webhook;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -131,6 +135,9 @@ impl Gateway {
             audio_files: agent_link::AudioFiles::default(),
             refusals: admission::Refusals::new(settings.refusals, Instant::now()),
             call_limit: admission::CallLimit::new(settings.max_calls),
+            trunk_limits: Arc::default(),
+            webhooks: webhook::Webhooks::new(settings.private_targets.clone()),
+            refused: record::RecentRefusals::default(),
             routes: advertise::Routes::new(),
             key: edge::random(),
             draining: AtomicBool::new(false),

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use model::{RuleResult, Step, Trunk};
 use signaling::{Hop, Malformed, Message, Method, Request, StatusCode, stateless};
 use tokio::sync::mpsc;
 
+use crate::admission::{CallPermit, TrunkLimit};
 use crate::call;
 use crate::calls::{CallInput, MAILBOX};
 use crate::counters::Counter;
 use crate::edge::Edge;
-use crate::inbound::{self, Refused};
+use crate::inbound::{self, Asked, Refused, Verdict};
 use crate::settings::UnknownSources;
 
 /// One UDP datagram.
@@ -130,47 +132,20 @@ fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) {
         return;
     }
     let directory = edge.directory.load();
-    let verdict = inbound::decide(&directory, &edge.settings, &request, hop.remote);
+    let mut verdict = inbound::decide(&directory, &edge.settings, Asked::by(&request, hop.remote));
     let route = match &verdict.outcome {
         Ok(route) => route.clone(),
         Err(refused) => {
             let refused = *refused;
-            let counter = counter_of(refused);
-            // A retransmission is refused again, and recorded once: the response is lost more often than the record.
-            if verdict.organization_id.is_some() {
-                let record = verdict.record(
-                    refused,
-                    &edge.settings.node_name,
-                    hop.remote,
-                    hop.transport.as_via(),
-                    request.call_id(),
-                );
-                edge.records.decision(record);
-            }
-            if refused.silent {
-                edge.counters.count(counter);
-                edge.counters.count(Counter::DroppedUnknownSource);
-                return;
-            }
-            refuse(edge, &request, StatusCode(refused.status), None, &[], hop, counter);
-            return;
+            return refuse_for(edge, &request, &verdict, &refused, hop, counter_of(refused));
         }
     };
-    if edge.is_draining() {
-        refuse(
-            edge,
-            &request,
-            StatusCode(503),
-            None,
-            &[("Retry-After", "5")],
-            hop,
-            Counter::RejectedDraining,
-        );
-        return;
-    }
-    let Some(permit) = edge.call_limit.take() else {
-        refuse(edge, &request, StatusCode(503), None, &[("Retry-After", "5")], hop, Counter::RejectedLimit);
-        return;
+    let permit = match place(edge, route.trunk.as_deref()) {
+        Ok(permit) => permit,
+        Err((refused, step, counter)) => {
+            verdict.steps.push(step);
+            return refuse_for(edge, &request, &verdict, &refused, hop, counter);
+        }
     };
     let Some(key) = edge.calls.initial_key(&request) else {
         refuse(
@@ -193,6 +168,105 @@ fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) {
         mailbox,
         inputs,
     ));
+}
+
+/// Refuses for a reason that is written down, once for an INVITE and its retransmissions.
+fn refuse_for(
+    edge: &Arc<Edge>,
+    request: &Request,
+    verdict: &Verdict,
+    refused: &Refused,
+    hop: Hop,
+    counter: Counter,
+) {
+    let branch = request.top_via().and_then(|via| via.branch()).unwrap_or_default();
+    if verdict.organization_id.is_some() && edge.refused.is_new(request.call_id(), branch, hop.remote) {
+        edge.records.decision(verdict.record(refused, &edge.settings.node_name, hop, request.call_id()));
+    }
+    if refused.silent {
+        edge.counters.count(counter);
+        edge.counters.count(Counter::DroppedUnknownSource);
+        return;
+    }
+    // With Retry-After the carrier avoids the whole node (RFC 3261 21.5.4): only for what is the node's.
+    let headers: &[(&str, &str)] = if is_the_nodes(refused) { &[("Retry-After", "5")] } else { &[] };
+    refuse(edge, request, StatusCode(refused.status), None, headers, hop, counter);
+}
+
+const DRAINING: Refused =
+    inbound::refused(503, "draining", "The node takes no new calls: it is being stopped.");
+const NODE_FULL: Refused = inbound::refused(
+    503,
+    "node_full",
+    "The node carries limits.max_calls calls: raise the limit, or spread the calls over more nodes.",
+);
+const TRUNK_FULL: Refused = inbound::refused(
+    503,
+    "trunk_max_concurrent_calls",
+    "The trunk carries max_concurrent_calls calls: raise it, or wait until one ends.",
+);
+const TRUNK_RATE: Refused = inbound::refused(
+    503,
+    "trunk_max_calls_per_second",
+    "The trunk begins max_calls_per_second calls a second: raise it, or ask the carrier to pace its calls.",
+);
+
+fn is_the_nodes(refused: &Refused) -> bool {
+    [DRAINING.reason, NODE_FULL.reason].contains(&refused.reason)
+}
+
+/// What stands against one more call.
+pub(crate) type NoPlace = (Refused, Step, Counter);
+
+fn no_place(refused: Refused, rule: &'static str, detail: String, counter: Counter) -> NoPlace {
+    (refused, Step { rule: rule.into(), result: RuleResult::Fail, detail }, counter)
+}
+
+fn trunk_full(limit: TrunkLimit) -> NoPlace {
+    match limit {
+        TrunkLimit::Concurrent(most) => no_place(
+            TRUNK_FULL,
+            "max_concurrent_calls",
+            format!("{most} calls are in progress"),
+            Counter::RejectedLimit,
+        ),
+        TrunkLimit::PerSecond(most) => no_place(
+            TRUNK_RATE,
+            "max_calls_per_second",
+            format!("{most} calls began within the last second"),
+            Counter::RejectedLimit,
+        ),
+    }
+}
+
+fn node_full(edge: &Edge) -> NoPlace {
+    let detail = format!("{} calls are in progress", edge.settings.max_calls);
+    no_place(NODE_FULL, "limits.max_calls", detail, Counter::RejectedLimit)
+}
+
+fn draining() -> NoPlace {
+    no_place(DRAINING, "draining", "the node is being stopped".to_owned(), Counter::RejectedDraining)
+}
+
+/// A place for a call, on the node and on its trunk.
+fn place(edge: &Edge, trunk: Option<&Trunk>) -> Result<CallPermit, NoPlace> {
+    if edge.is_draining() {
+        return Err(draining());
+    }
+    let permit = edge.call_limit.take().ok_or_else(|| node_full(edge))?;
+    let on_trunk = trunk.map(|trunk| edge.trunk_limits.take(trunk, Instant::now())).transpose();
+    Ok(permit.on_trunk(on_trunk.map_err(trunk_full)?))
+}
+
+/// Whether a call would get a place.
+pub(crate) fn would_place(edge: &Edge, trunk: Option<&Trunk>) -> Result<(), NoPlace> {
+    if edge.is_draining() {
+        return Err(draining());
+    }
+    if edge.call_limit.live() >= edge.settings.max_calls {
+        return Err(node_full(edge));
+    }
+    trunk.map_or(Ok(()), |trunk| edge.trunk_limits.would_take(trunk, Instant::now())).map_err(trunk_full)
 }
 
 fn counter_of(refused: Refused) -> Counter {

@@ -1,12 +1,12 @@
 //! Calls out: from a trunk's `outbound_config` to an INVITE on the way.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use media::session::Agent;
-use model::{AgentConfig, Conversation, MediaEncryption, OutboundConfig, Trunk};
+use model::{AgentConfig, Conversation, MediaEncryption, OutboundConfig, PrivateTargets, Trunk};
 use signaling::{Hop, Invite, Transport, digest};
 
 use crate::advertise::uri_host;
@@ -69,18 +69,6 @@ pub(crate) async fn prepare(
             advice: "Set the trunk's outbound_config.media_encryption to SIP_MEDIA_ENCRYPT_DISABLE.",
         });
     }
-    let transport = match carrier.transport {
-        model::Transport::Udp => Transport::Udp,
-        model::Transport::Tcp => Transport::Tcp,
-        model::Transport::Tls => {
-            return Err(Failure {
-                rule: "transport",
-                reason: "tls_not_available",
-                detail: "SIP_TRANSPORT_TLS is not carried by this release, and a call is never sent in clear instead".to_owned(),
-                advice: "Set the trunk's outbound_config.transport to SIP_TRANSPORT_UDP or SIP_TRANSPORT_TCP.",
-            });
-        }
-    };
     let limit = Duration::from_millis(config.answer_timeout_ms.into());
     let agent = agent_link::prepare(config, &edge.audio_files, &edge.settings.media.audio_dir);
     let agent = match tokio::time::timeout(limit, agent).await {
@@ -93,7 +81,24 @@ pub(crate) async fn prepare(
             )));
         }
     };
-    let remote = resolve(&carrier, transport).await?;
+    Ok(Ready { agent, hop: reach(edge, &carrier).await?, carrier })
+}
+
+/// Finds the way to the carrier.
+pub(crate) async fn reach(edge: &Arc<Edge>, carrier: &OutboundConfig) -> Result<Hop, Failure> {
+    let transport = match carrier.transport {
+        model::Transport::Udp => Transport::Udp,
+        model::Transport::Tcp => Transport::Tcp,
+        model::Transport::Tls => {
+            return Err(Failure {
+                rule: "transport",
+                reason: "tls_not_available",
+                detail: "SIP_TRANSPORT_TLS is not carried by this release, and a call is never sent in clear instead".to_owned(),
+                advice: "Set the trunk's outbound_config.transport to SIP_TRANSPORT_UDP or SIP_TRANSPORT_TCP.",
+            });
+        }
+    };
+    let remote = resolve(carrier, transport, &edge.settings.private_targets).await?;
     let flow = match transport {
         Transport::Udp => edge
             .transports
@@ -103,7 +108,7 @@ pub(crate) async fn prepare(
             .await
             .map_err(|error| unreachable(format!("no connection to {remote}: {error}")))?,
     };
-    Ok(Ready { agent, hop: Hop { transport, remote, flow }, carrier })
+    Ok(Hop { transport, remote, flow })
 }
 
 fn agent_failure(detail: String) -> Failure {
@@ -125,7 +130,11 @@ fn unreachable(detail: String) -> Failure {
 }
 
 /// The carrier's address: a literal, or the first A/AAAA of its name.
-async fn resolve(carrier: &OutboundConfig, transport: Transport) -> Result<SocketAddr, Failure> {
+async fn resolve(
+    carrier: &OutboundConfig,
+    transport: Transport,
+    targets: &PrivateTargets,
+) -> Result<SocketAddr, Failure> {
     let address = &carrier.address;
     let port = address.port.unwrap_or(transport.default_port());
     let found = match address.ip() {
@@ -133,31 +142,36 @@ async fn resolve(carrier: &OutboundConfig, transport: Transport) -> Result<Socke
         None => {
             let looked_up =
                 tokio::time::timeout(RESOLVE, tokio::net::lookup_host((address.host.as_str(), port))).await;
-            let mut addresses = match looked_up {
+            let addresses = match looked_up {
                 Ok(Ok(addresses)) => addresses,
                 Ok(Err(error)) => {
                     return Err(unreachable(format!("{} does not resolve: {error}", address.host)));
                 }
                 Err(_) => return Err(unreachable(format!("{} does not resolve within 5 s", address.host))),
             };
-            addresses.next()
+            let mut addresses = addresses.collect::<Vec<_>>();
+            // The first that may be reached; when none may, the first, to say why not.
+            addresses.sort_by_key(|address| targets.check(address.ip()).is_err());
+            addresses.into_iter().next()
         }
     };
     let found = found.ok_or_else(|| unreachable(format!("{} has no address", address.host)))?;
-    if never_a_carrier(found.ip()) {
-        return Err(unreachable(format!(
-            "{found} is a link-local, unspecified, multicast or broadcast address, which no carrier has"
-        )));
-    }
+    targets.check(found.ip()).map_err(|refused| Failure {
+        rule: "private_targets",
+        reason: "target_refused",
+        detail: format!("{found} {refused}"),
+        advice: "Give the trunk an address of the carrier's, or have the operator allow this one in net.private_targets.",
+    })?;
     Ok(found)
 }
 
-/// Addresses that are refused always, whatever `net.private_targets` says.
-fn never_a_carrier(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(v4) => v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local(),
-    }
+/// The carrier itself as a Request-URI.
+pub(crate) fn carrier_uri(carrier: &OutboundConfig, hop: Hop) -> String {
+    format!("sip:{}{}", carrier.address, transport_parameter(hop))
+}
+
+fn transport_parameter(hop: Hop) -> &'static str {
+    if hop.transport == Transport::Tcp { ";transport=tcp" } else { "" }
 }
 
 /// The INVITE: callee in Request-URI and To, caller ID in From and P-Asserted-Identity (RFC 3325), both E.164 with `+`.
@@ -169,7 +183,7 @@ pub(crate) fn invite(
     offer: Bytes,
 ) -> Invite {
     let callee = &conversation.user_id;
-    let parameter = if hop.transport == Transport::Tcp { ";transport=tcp" } else { "" };
+    let parameter = transport_parameter(hop);
     let (host, _) = edge.reachable_at(hop);
     let caller = match &conversation.agent_number {
         Some(number) => format!("<sip:{number}@{}>", uri_host(&host)),
@@ -179,7 +193,9 @@ pub(crate) fn invite(
         request_uri: format!("sip:{callee}@{}{parameter}", carrier.address),
         from: caller.clone(),
         to: format!("<sip:{callee}@{}>", carrier.address),
-        headers: vec![("P-Asserted-Identity".to_owned(), caller)],
+        headers: std::iter::once(("P-Asserted-Identity".to_owned(), caller))
+            .chain(carrier.headers.iter().cloned())
+            .collect(),
         route: Vec::new(),
         credentials: Some(digest::Credentials::new(
             carrier.auth_username.clone(),

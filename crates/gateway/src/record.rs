@@ -1,7 +1,9 @@
 //! What the gateway tells about calls; the node writes it down.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ahash::RandomState;
 use model::{Conversation, DecisionRecord};
 use tokio::sync::mpsc;
 
@@ -18,6 +20,31 @@ pub enum Record {
 pub(crate) struct Records {
     sender: mpsc::Sender<Record>,
     lost: AtomicU64,
+}
+
+/// INVITEs refused a moment ago, so that the retransmissions of one leave one record. A slot is taken over by whoever
+/// hashes there: memory never grows, and at worst a record is written twice.
+pub(crate) struct RecentRefusals {
+    hasher: RandomState,
+    slots: Vec<AtomicU64>,
+}
+
+/// Refusals remembered at once.
+const RECENT: usize = 4_096;
+
+impl Default for RecentRefusals {
+    fn default() -> Self {
+        Self { hasher: RandomState::new(), slots: (0..RECENT).map(|_| AtomicU64::new(0)).collect() }
+    }
+}
+
+impl RecentRefusals {
+    /// Whether this INVITE, told by its Call-ID, branch and source, is not the one its slot remembers.
+    pub(crate) fn is_new(&self, call_id: &str, branch: &str, source: SocketAddr) -> bool {
+        let hash = self.hasher.hash_one((call_id, branch, source)).max(1);
+        let slot = usize::try_from(hash).ok().and_then(|hash| self.slots.get(hash % RECENT));
+        slot.is_none_or(|slot| slot.swap(hash, Ordering::Relaxed) != hash)
+    }
 }
 
 /// Places in the queue that only conversations may take.
@@ -49,5 +76,19 @@ impl Records {
     /// Records that found the queue full.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retransmission_is_not_new() {
+        let recent = RecentRefusals::default();
+        let source = SocketAddr::from(([192, 0, 2, 1], 5060));
+        assert!(recent.is_new("call", "z9hG4bK1", source));
+        assert!(!recent.is_new("call", "z9hG4bK1", source));
+        assert!(recent.is_new("call", "z9hG4bK2", source));
     }
 }

@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::PrivateTargets;
+
 /// Settings of the SIP and RTP edge; the comments name the keys of `tandem.toml`.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -30,6 +32,8 @@ pub struct Settings {
     pub max_calls: u32,
     /// `node.drain_timeout`.
     pub drain_timeout: Duration,
+    /// `net.private_targets`: which private addresses tenants may name.
+    pub private_targets: PrivateTargets,
 }
 
 /// A host, and a port when the outside sees another one than the listener's.
@@ -99,6 +103,7 @@ impl Default for Settings {
             },
             max_calls: 2_000,
             drain_timeout: Duration::from_secs(300),
+            private_targets: PrivateTargets::Allow,
         }
     }
 }

@@ -66,6 +66,38 @@ pub struct AgentConfig {
     /// Longest call, in seconds.
     #[serde(default = "defaults::max_duration_s")]
     pub max_duration_s: u32,
+    /// Whether the agent hears what the callee's side sends before it answers.
+    #[serde(default)]
+    pub early_media: bool,
+    /// Whether calls are recorded.
+    #[serde(default)]
+    pub recording: Recording,
+    /// How a voicemail box is told from a person; `None`: not at all.
+    #[serde(default)]
+    pub voicemail_detection: Option<serde_json::Value>,
+}
+
+/// Whether and how calls are recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recording {
+    /// Whether they are.
+    #[serde(default)]
+    pub enabled: bool,
+    /// File format.
+    #[serde(default)]
+    pub format: RecordingFormat,
+}
+
+/// File format of a recording.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordingFormat {
+    /// WAV.
+    #[default]
+    Wav,
+    /// Opus in Ogg.
+    Ogg,
 }
 
 mod defaults {
@@ -127,6 +159,13 @@ impl AgentConfig {
         range("answer_timeout_ms", self.answer_timeout_ms, 100, 120_000)?;
         range("ring_timeout_s", self.ring_timeout_s, 1, 600)?;
         range("max_duration_s", self.max_duration_s, 1, 86_400)?;
+        if self.recording.enabled {
+            let error = Invalid::field("enabled", "must be false: this release records no calls");
+            return Err(error.within("recording"));
+        }
+        if self.voicemail_detection.is_some() {
+            return Err(Invalid::field("voicemail_detection", "must be null: this release detects none"));
+        }
         match &self.runtime {
             Runtime::Echo {} => Ok(()),
             Runtime::Play(play) => play.check().map_err(|e| e.within("runtime")),

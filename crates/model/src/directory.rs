@@ -1,5 +1,6 @@
 //! What the data plane must know of the configuration, and how changes reach it.
 
+use crate::inbound_routing::InboundRouting;
 use crate::{
     AddressRange, AgentConfig, AgentId, AgentVersionId, E164, OrganizationId, PhoneNumber, Trunk, TrunkId,
 };
@@ -12,6 +13,8 @@ pub struct OrganizationEntry {
     pub id: OrganizationId,
     /// Who may call its agent URIs; `None` means anyone.
     pub sip_endpoint_allowed_addresses: Option<Vec<AddressRange>>,
+    /// Who answers its numbers, when it has a routing.
+    pub inbound_routing: Option<InboundRouting>,
 }
 
 /// An agent as the data plane sees it.
@@ -36,6 +39,8 @@ pub struct VersionEntry {
     pub id: AgentVersionId,
     /// The agent.
     pub agent_id: AgentId,
+    /// Counts from 1.
+    pub version: i64,
     /// What it does.
     pub config: AgentConfig,
 }

@@ -14,10 +14,53 @@ pub struct Organization {
     pub name: String,
     /// Who may call the organization's agent URIs; `None` means anyone.
     pub sip_endpoint_allowed_addresses: Option<Vec<AddressRange>>,
+    /// Where its agents may call; `None` means anywhere. Never `Some` of an empty list.
+    pub allowed_destinations: Option<Vec<DestinationPrefix>>,
+    /// Calls out it may place in a day (UTC); `None` means no limit.
+    pub daily_call_limit: Option<u32>,
     /// Creation time.
     pub created_at: Timestamp,
     /// Last change.
     pub updated_at: Timestamp,
+}
+
+/// The beginning of E.164 numbers: `+` and 1 to 15 digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestinationPrefix(String);
+
+impl DestinationPrefix {
+    /// Whether a number begins with it.
+    #[must_use]
+    pub fn covers(&self, number: &str) -> bool {
+        number.starts_with(&self.0)
+    }
+
+    /// The prefix with its `+`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DestinationPrefix {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.strip_prefix('+').unwrap_or("");
+        let well_formed = (1..=15).contains(&digits.len())
+            && digits.bytes().all(|b| b.is_ascii_digit())
+            && !digits.starts_with('0');
+        if well_formed {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("must be + and 1 to 15 digits, the first not 0, for example +1 or +4420".to_owned())
+        }
+    }
+}
+
+impl fmt::Display for DestinationPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 macro_rules! scopes {

@@ -22,6 +22,10 @@ pub struct Trunk {
     pub inbound_config: Option<InboundConfig>,
     /// How to reach the carrier; `None` means no calls out.
     pub outbound_config: Option<OutboundConfig>,
+    /// Calls at once, both directions together; `None` means the node's limit alone.
+    pub max_concurrent_calls: Option<u32>,
+    /// New calls a second, both directions together, in bursts of as many; `None` means no limit.
+    pub max_calls_per_second: Option<u32>,
     /// Creation time.
     pub created_at: Timestamp,
     /// Last change.
@@ -54,6 +58,19 @@ pub struct InboundConfig {
     pub media_encryption: MediaEncryption,
     /// Source addresses permitted to send calls; `None` means any. Never `Some` of an empty list.
     pub allowed_addresses: Option<Vec<AddressRange>>,
+    /// The account the carrier's INVITEs are challenged for; `None` means no challenge.
+    pub auth: Option<InboundAuth>,
+    /// Addresses that may send RTP besides the signalled ones; `None` means none.
+    pub media_addresses: Option<Vec<AddressRange>>,
+}
+
+/// The account a carrier's INVITEs are challenged for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboundAuth {
+    /// Digest user name.
+    pub username: String,
+    /// Digest password: write-only.
+    pub password: Secret,
 }
 
 /// How to reach the carrier to place calls.
@@ -69,6 +86,97 @@ pub struct OutboundConfig {
     pub transport: Transport,
     /// Media encryption policy.
     pub media_encryption: MediaEncryption,
+    /// Whether a registration with the carrier is kept alive.
+    pub register: bool,
+    /// Further addresses of the carrier, tried in this order after `address`.
+    pub fallback_addresses: Vec<CarrierAddress>,
+    /// Headers added to each INVITE, in this order.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Further addresses of a carrier.
+pub const MAX_FALLBACK_ADDRESSES: usize = 8;
+/// Headers a trunk may add to an INVITE.
+pub const MAX_HEADERS: usize = 16;
+/// Longest name of such a header, in bytes.
+pub const MAX_HEADER_NAME: usize = 64;
+/// Longest value of such a header, in bytes.
+pub const MAX_HEADER_VALUE: usize = 255;
+/// Most calls at once, or new calls a second, that a trunk's limit may name.
+pub const MAX_CALL_LIMIT: u32 = 1_000_000;
+
+/// Headers that the SIP core writes itself: one more of them would break a message, or lie about the call.
+const OWN_HEADERS: &[&str] = &[
+    "accept",
+    "allow",
+    "allow-events",
+    "authorization",
+    "c",
+    "call-id",
+    "contact",
+    "content-disposition",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cseq",
+    "d",
+    "e",
+    "event",
+    "expires",
+    "f",
+    "from",
+    "i",
+    "k",
+    "l",
+    "m",
+    "max-forwards",
+    "min-se",
+    "o",
+    "p-asserted-identity",
+    "proxy-authorization",
+    "proxy-require",
+    "r",
+    "rack",
+    "record-route",
+    "refer-to",
+    "referred-by",
+    "replaces",
+    "require",
+    "route",
+    "rseq",
+    "session-expires",
+    "b",
+    "supported",
+    "t",
+    "to",
+    "u",
+    "user-agent",
+    "v",
+    "via",
+    "x",
+];
+
+/// Checks a header that a trunk adds: its name is a token (RFC 3261 25.1) and none the SIP core writes itself, its
+/// value is printable.
+pub fn check_header(name: &str, value: &str) -> Result<(), String> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
+    if name.is_empty() || name.len() > MAX_HEADER_NAME || !name.bytes().all(token) {
+        return Err(format!(
+            "must be a SIP header name: 1 to {MAX_HEADER_NAME} letters, digits or any of -.!%*_+`'~"
+        ));
+    }
+    if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+        return Err(
+            "is a header that Tandem writes itself; use an X- header or one of the carrier's own".to_owned()
+        );
+    }
+    if value.len() > MAX_HEADER_VALUE {
+        return Err(format!("has a value longer than {MAX_HEADER_VALUE} bytes"));
+    }
+    if value.chars().any(char::is_control) {
+        return Err("has a value with a control character; control characters are not allowed".to_owned());
+    }
+    Ok(())
 }
 
 /// Longest trunk name, in characters.

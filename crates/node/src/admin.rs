@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use model::directory::DirectoryChange;
 use model::{InboundConfig, OrganizationId, OutboundConfig, Scope, Secret, Timestamp, Trunk, TrunkId};
 use serde_json::{Value, json};
-use store::{NewNumber, NewTrunk, Page, Store, TrunkFilter, TrunkUpdate};
+use store::{NewNumber, NewTrunk, Page, Precondition, Store, TrunkFilter, TrunkUpdate};
 
 use crate::node::open_store;
 use crate::settings::Settings;
@@ -151,6 +151,12 @@ pub(crate) struct Config {
     outbound_transport: Option<String>,
     #[arg(long)]
     outbound_media_encryption: Option<String>,
+    /// Calls at once, both directions together.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_concurrent_calls: Option<u32>,
+    /// New calls a second, both directions together.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_calls_per_second: Option<u32>,
 }
 
 impl Config {
@@ -199,6 +205,7 @@ impl Config {
                 auth_password: password.unwrap_or(now.auth_password),
                 transport: transport.unwrap_or(now.transport),
                 media_encryption: encryption.unwrap_or(now.media_encryption),
+                ..now
             },
             None => OutboundConfig {
                 address: address.ok_or_else(|| missing("--outbound-address"))?,
@@ -206,6 +213,9 @@ impl Config {
                 auth_password: password.ok_or_else(|| missing("--outbound-auth-password"))?,
                 transport: transport.unwrap_or_default(),
                 media_encryption: encryption.unwrap_or_default(),
+                register: false,
+                fallback_addresses: Vec::new(),
+                headers: Vec::new(),
             },
         };
         for (flag, value) in [
@@ -343,6 +353,8 @@ async fn managed_trunk(store: &Store, command: ManagedTrunk) -> Result<(), Failu
                 managed_account_id: Some(account_id(&account)?),
                 inbound_config: config.inbound(None)?,
                 outbound_config: config.outbound(None)?,
+                max_concurrent_calls: config.max_concurrent_calls,
+                max_calls_per_second: config.max_calls_per_second,
             };
             let (trunk, _) = store.create_trunk(org, new).await?;
             if json { answer(show(&trunk))? } else { answer(trunk.id)? }
@@ -384,13 +396,15 @@ async fn managed_trunk(store: &Store, command: ManagedTrunk) -> Result<(), Failu
                 name: name.as_deref().map(checked_name).transpose()?,
                 inbound_config: config.inbound(now.inbound_config)?.map(Some),
                 outbound_config: config.outbound(now.outbound_config)?.map(Some),
+                max_concurrent_calls: config.max_concurrent_calls.map(Some),
+                max_calls_per_second: config.max_calls_per_second.map(Some),
             };
-            let (trunk, _) = store.update_trunk(org, id, change, true).await?;
+            let (trunk, _) = store.update_trunk(org, id, change, true, &Precondition::None).await?;
             if json { answer(show(&trunk))? } else { answer(trunk.id)? }
         }
         ManagedTrunk::Delete { id, org } => {
             require_managed(store, org, id).await?;
-            store.delete_trunk(org, id, true).await?;
+            store.delete_trunk(org, id, true, &Precondition::None).await?;
         }
         ManagedTrunk::Number(Number::Add { number, org, trunk, outbound_shareable }) => {
             require_managed(store, org, trunk).await?;
@@ -405,7 +419,7 @@ async fn managed_trunk(store: &Store, command: ManagedTrunk) -> Result<(), Failu
                 parse("number", Some(&number))?.ok_or_else(|| Failure::usage("a number is required"))?;
             let known = store.number(org, &key).await?;
             require_managed(store, org, known.trunk_id).await?;
-            store.delete_number(org, &key, true).await?;
+            store.delete_number(org, &key, true, &Precondition::None).await?;
         }
     }
     Ok(())

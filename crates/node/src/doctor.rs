@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use model::PrivateTargets;
 use model::directory::DirectoryChange;
 use serde_json::{Value, json};
 use store::{KeyRing, Store};
@@ -99,13 +100,6 @@ pub(crate) async fn run(settings: Settings, as_json: bool) -> Result<ExitCode, F
     rtp_ports(&settings, node.is_some(), &mut findings);
     advertised(&settings, &mut findings).await;
     open_files(&settings, &mut findings);
-    if !settings.private_targets_allowed {
-        findings.warning(
-            "net.private_targets",
-            "is accepted and not enforced in this release",
-            "keep tenants' traffic off private ranges with a firewall",
-        );
-    }
     if as_json {
         answer(findings.to_json())?;
     } else {
@@ -211,6 +205,13 @@ async fn store(settings: &Settings, findings: &mut Findings) {
     match look_into(settings, keys).await {
         Ok((organizations, 0)) => {
             findings.ok("store", format!("{}: {organizations} organizations", database.display()));
+            if organizations > 1 && settings.gateway.private_targets == PrivateTargets::Allow {
+                findings.warning(
+                    "net.private_targets",
+                    format!("is allow, and {organizations} organizations share this node"),
+                    "set it to deny, or to a list of the prefixes they may reach: each can have this node connect to its own network",
+                );
+            }
         }
         Ok((_, sealed)) => findings.fault(
             "store",

@@ -74,15 +74,17 @@ impl Node {
         if orphans > 0 {
             tracing::warn!(orphans, "calls that a crash left open were closed as failed");
         }
+        store.release_idempotent().await?;
         let (sequence, directory) = store.directory().await?;
         let (cluster, feed, inbox) = Cluster::in_process();
         feed.applied(sequence);
         let (sender, queue) = mpsc::channel(RECORD_QUEUE);
         let node_name = settings.gateway.node_name.clone();
+        let private_targets = settings.gateway.private_targets.clone();
         let gateway = Gateway::start(settings.gateway, directory, cluster.clone(), inbox, sender).await;
         let gateway = Arc::new(gateway.map_err(|e| Failure::usage(e.to_string()))?);
         let feed = tokio::spawn(directory_feed::run(store.clone(), feed, gateway.directory(), sequence));
-        let writer = tokio::spawn(records::run(store.clone(), queue));
+        let writer = tokio::spawn(records::run(store.clone(), cluster.clone(), queue));
         let health = Arc::new(health::NodeHealth::new(store.clone(), Arc::clone(&gateway)));
         let state = api::ApiState::new(
             store.clone(),
@@ -91,14 +93,16 @@ impl Node {
             env!("CARGO_PKG_VERSION").to_owned(),
             health,
         )
-        .with_rate_limit(settings.rate_limit);
+        .with_rate_limit(settings.rate_limit)
+        .with_private_targets(private_targets)
+        .with_metrics_elsewhere(metrics.is_some());
         let http_address = http.local_addr().map_err(|e| Failure::new(e.to_string()))?;
-        let router = api::router(state);
         let stop_http = CancellationToken::new();
-        // The whole surface answers on the metrics' listener too; a firewall decides who reaches which.
-        let http_tasks = std::iter::once(http).chain(metrics).map(|listener| {
-            tokio::spawn(api::serve(listener, router.clone(), stop_http.clone().cancelled_owned()))
-        });
+        let metrics = metrics.map(|listener| (listener, api::metrics_router(state.clone())));
+        let http_tasks =
+            std::iter::once((http, api::router(state))).chain(metrics).map(|(listener, router)| {
+                tokio::spawn(api::serve(listener, router, stop_http.clone().cancelled_owned()))
+            });
         let http_tasks = http_tasks.collect();
         tracing::info!("listening kind=http addr={http_address}");
         for address in gateway.local_udp() {

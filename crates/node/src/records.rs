@@ -2,8 +2,10 @@
 //! latest state.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use cluster::Cluster;
 use model::ConversationId;
 use store::Store;
 use tokio::sync::mpsc;
@@ -21,7 +23,7 @@ const PRUNE_AFTER: usize = 1_000;
 pub(crate) const LAST_FLUSH: Duration = Duration::from_secs(10);
 
 /// Runs until the queue's other end is gone and everything is written.
-pub(crate) async fn run(store: Store, mut queue: mpsc::Receiver<gateway::Record>) {
+pub(crate) async fn run(store: Store, cluster: Cluster, mut queue: mpsc::Receiver<gateway::Record>) {
     let mut gathered = Vec::with_capacity(256);
     let mut unpruned = 0;
     loop {
@@ -43,6 +45,11 @@ pub(crate) async fn run(store: Store, mut queue: mpsc::Receiver<gateway::Record>
             tracing::error!(%error, records = batch.len(), "calls cannot be written down yet; trying again");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        for record in &batch {
+            if let store::Record::Conversation(call) = record {
+                cluster.call_changed(Arc::new(call.clone()));
+            }
         }
         unpruned += batch.iter().filter(|record| matches!(record, store::Record::Decision(_))).count();
         if unpruned >= PRUNE_AFTER {
@@ -122,7 +129,8 @@ mod tests {
         one.status = ConversationStatus::Completed;
         sender.send(gateway::Record::Conversation(Box::new(one.clone()))).await.unwrap();
         drop(sender);
-        run(store.clone(), queue).await;
+        let (cluster, _feed, _inbox) = Cluster::in_process();
+        run(store.clone(), cluster, queue).await;
         let written = store.conversation(organization.id, one.id).await.unwrap();
         assert_eq!(written.status, ConversationStatus::Completed);
     }

@@ -10,9 +10,6 @@ use crate::{Failure, answer, lock, settings};
 
 pub(crate) async fn run(settings: Settings, flags: &Flags) -> Result<ExitCode, Failure> {
     raise_open_files();
-    if !settings.private_targets_allowed {
-        tracing::warn!("net.private_targets is accepted and not enforced in this release");
-    }
     let (mut terminate, mut interrupt, mut hang_up) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
     let store = open_store(&settings).await?;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gateway::{Advertise, RateLimit, UnknownSources};
+use model::PrivateTargets;
 
 pub(crate) use key::help;
 pub(crate) use source::Flags;
@@ -27,8 +28,6 @@ pub(crate) struct Settings {
     pub(crate) rate_limit: Option<std::num::NonZeroU32>,
     pub(crate) store_url: String,
     pub(crate) key_files: Vec<PathBuf>,
-    /// `net.private_targets` is `allow`.
-    pub(crate) private_targets_allowed: bool,
     pub(crate) gateway: gateway::Settings,
     /// What was given, and where.
     pub(crate) sources: Sources,
@@ -79,10 +78,16 @@ impl Values {
             matches!(t, "standard" | "high").then_some(())
         })?;
         let targets = "must be allow, deny, or a list of CIDR prefixes";
-        let private_targets_allowed = self.get("net.private_targets", true, targets, |t| {
-            let list = || t.split(',').all(|p| p.trim().parse::<model::AddressRange>().is_ok());
-            (matches!(t, "allow" | "deny") || list()).then_some(t == "allow")
-        })?;
+        let private_targets =
+            self.get("net.private_targets", PrivateTargets::Allow, targets, |t| match t {
+                "allow" => Some(PrivateTargets::Allow),
+                "deny" => Some(PrivateTargets::Deny),
+                list => list
+                    .split(',')
+                    .map(|p| p.trim().parse().ok())
+                    .collect::<Option<Vec<model::AddressRange>>>()
+                    .map(PrivateTargets::List),
+            })?;
         let media = gateway::MediaSettings {
             address: self
                 .get("media.address", None, "must be an IP address", |t| t.parse().ok().map(Some))?,
@@ -141,6 +146,7 @@ impl Values {
                 |t| t.parse().ok().filter(|n| *n > 0),
             )?,
             drain_timeout: self.get("node.drain_timeout", defaults.drain_timeout, seconds, duration)?,
+            private_targets,
         };
         let store = format!("sqlite:{}", data_dir.join("tandem.db").display());
         let only_sqlite = "must be sqlite:<path>; PostgreSQL is not available in this release";
@@ -172,7 +178,6 @@ impl Values {
                 |t| Some(t.split(',').map(|p| PathBuf::from(p.trim())).collect()),
             )?,
             data_dir,
-            private_targets_allowed,
             gateway,
             sources: self.0.clone(),
         })

@@ -6,6 +6,7 @@ mod dialog;
 pub mod digest;
 pub mod hop;
 pub mod message;
+mod options;
 mod session;
 pub mod stateless;
 pub mod transaction;
@@ -15,4 +16,5 @@ pub use message::{
     CSeq, HeaderName, Malformed, Message, Method, NameAddr, Request, RequestBuilder, Response,
     ResponseBuilder, StatusCode, StreamItem, StreamParser, Uri, Via,
 };
+pub use options::Options;
 pub use session::{EndCause, Ended, Event, Identity, Invite, Reason, Refusal, Session};

@@ -9,8 +9,9 @@ use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
 use crate::page::{Page, Times, contains, push_contains, push_page};
 use crate::phone_numbers::number;
+use crate::precondition::later_than;
 use crate::sqlite::log;
-use crate::{Seq, Store, StoreError};
+use crate::{Precondition, Seq, Store, StoreError};
 
 /// Pages read at most to fill one page of a list that is filtered by metadata.
 const MAX_SCAN: usize = 200;
@@ -222,9 +223,11 @@ impl Store {
         organization: OrganizationId,
         id: AgentId,
         change: AgentUpdate,
+        precondition: &Precondition,
     ) -> Result<(Agent, Seq), StoreError> {
         let mut transaction = self.begin().await?;
         let old = agent(&own_agent(&mut transaction, organization, id).await?)?;
+        precondition.check(old.updated_at)?;
         let row = sqlx::query("UPDATE agents SET name = $2, description = $3, active = $4, is_demo = $5, metadata = $6, updated_at = $7 WHERE id = $1 RETURNING *")
             .bind(id.to_string())
             .bind(change.name.unwrap_or(old.name))
@@ -232,7 +235,7 @@ impl Store {
             .bind(change.active.unwrap_or(old.active))
             .bind(change.is_demo.unwrap_or(old.is_demo))
             .bind(change.metadata.unwrap_or(old.metadata).to_string())
-            .bind(Timestamp::now().0)
+            .bind(later_than(old.updated_at))
             .fetch_one(&mut *transaction)
             .await?;
         let seq = log(&mut transaction, "agent", &id.to_string()).await?;
@@ -241,9 +244,25 @@ impl Store {
     }
 
     /// Deletes an agent and its versions; not while a number points at one of them.
-    pub async fn delete_agent(&self, organization: OrganizationId, id: AgentId) -> Result<Seq, StoreError> {
+    pub async fn delete_agent(
+        &self,
+        organization: OrganizationId,
+        id: AgentId,
+        precondition: &Precondition,
+    ) -> Result<Seq, StoreError> {
         let mut transaction = self.begin().await?;
-        own_agent(&mut transaction, organization, id).await?;
+        let old = agent(&own_agent(&mut transaction, organization, id).await?)?;
+        precondition.check(old.updated_at)?;
+        let routed: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM inbound_routing WHERE fallback_agent_id = $1")
+                .bind(id.to_string())
+                .fetch_one(&mut *transaction)
+                .await?;
+        if routed > 0 {
+            return Err(StoreError::Conflict(
+                "The inbound routing falls back to the agent; change its fallback_agent_id first.".to_owned(),
+            ));
+        }
         let used: Option<String> = sqlx::query_scalar("SELECT phone_number FROM phone_numbers WHERE inbound_agent_version_id IN (SELECT id FROM agent_versions WHERE agent_id = $1) OR outbound_agent_version_id IN (SELECT id FROM agent_versions WHERE agent_id = $1) LIMIT 1")
             .bind(id.to_string())
             .fetch_optional(&mut *transaction)
@@ -391,11 +410,13 @@ impl Store {
         id: AgentId,
         key: i64,
         config: AgentConfig,
+        precondition: &Precondition,
     ) -> Result<(AgentVersion, Seq), StoreError> {
         let mut transaction = self.begin().await?;
         own_agent(&mut transaction, organization, id).await?;
         let old = numbered(&mut transaction, id, key).await?;
         let old = version(&old)?;
+        precondition.check(old.updated_at)?;
         if old.published {
             return Err(StoreError::Refused(format!(
                 "Version {} is published and cannot be changed; make a new version.",
@@ -406,7 +427,7 @@ impl Store {
             sqlx::query("UPDATE agent_versions SET config = $2, updated_at = $3 WHERE id = $1 RETURNING *")
                 .bind(old.id.to_string())
                 .bind(config_text(&config)?)
-                .bind(Timestamp::now().0)
+                .bind(later_than(old.updated_at))
                 .fetch_one(&mut *transaction)
                 .await?;
         let seq = log(&mut transaction, "version", &old.id.to_string()).await?;
@@ -481,12 +502,17 @@ impl Store {
 
     /// Answers the agent's SIP URI from now on.
     pub async fn deploy_sip(&self, organization: OrganizationId, id: AgentId) -> Result<Seq, StoreError> {
-        self.set_deployed(organization, id, true).await
+        self.set_deployed(organization, id, true, &Precondition::None).await
     }
 
     /// Answers the agent's SIP URI no more.
-    pub async fn undeploy_sip(&self, organization: OrganizationId, id: AgentId) -> Result<Seq, StoreError> {
-        self.set_deployed(organization, id, false).await
+    pub async fn undeploy_sip(
+        &self,
+        organization: OrganizationId,
+        id: AgentId,
+        precondition: &Precondition,
+    ) -> Result<Seq, StoreError> {
+        self.set_deployed(organization, id, false, precondition).await
     }
 
     async fn set_deployed(
@@ -494,9 +520,11 @@ impl Store {
         organization: OrganizationId,
         id: AgentId,
         deployed: bool,
+        precondition: &Precondition,
     ) -> Result<Seq, StoreError> {
         let mut transaction = self.begin().await?;
-        own_agent(&mut transaction, organization, id).await?;
+        let old = agent(&own_agent(&mut transaction, organization, id).await?)?;
+        precondition.check(old.updated_at)?;
         let published: i64 =
             sqlx::query_scalar("SELECT COUNT(*) FROM agent_versions WHERE agent_id = $1 AND published")
                 .bind(id.to_string())
@@ -508,9 +536,12 @@ impl Store {
                     .to_owned(),
             ));
         }
-        sqlx::query("UPDATE agents SET sip_deployed = $2 WHERE id = $1")
+        let changed =
+            if old.sip_deployed == deployed { old.updated_at.0 } else { later_than(old.updated_at) };
+        sqlx::query("UPDATE agents SET sip_deployed = $2, updated_at = $3 WHERE id = $1")
             .bind(id.to_string())
             .bind(deployed)
+            .bind(changed)
             .execute(&mut *transaction)
             .await?;
         let seq = log(&mut transaction, "agent", &id.to_string()).await?;

@@ -135,7 +135,11 @@ impl Store {
                     let sip_endpoint_allowed_addresses = ranges_from_text(ranges.as_deref())?;
                     DirectoryChange::Organization(
                         id,
-                        Some(Arc::new(OrganizationEntry { id, sip_endpoint_allowed_addresses })),
+                        Some(Arc::new(OrganizationEntry {
+                            id,
+                            sip_endpoint_allowed_addresses,
+                            inbound_routing: self.open_routing(connection, &text("id")?).await?,
+                        })),
                     )
                 }
                 Kind::Trunk => {
@@ -160,8 +164,12 @@ impl Store {
                 }
                 Kind::Version => {
                     let version = version(row)?;
-                    let entry =
-                        VersionEntry { id: version.id, agent_id: version.agent_id, config: version.config };
+                    let entry = VersionEntry {
+                        id: version.id,
+                        agent_id: version.agent_id,
+                        version: version.version,
+                        config: version.config,
+                    };
                     DirectoryChange::Version(version.id, Some(Arc::new(entry)))
                 }
             });

@@ -46,6 +46,8 @@ pub struct ConversationFilter {
 }
 
 const CORRUPT: StoreError = StoreError::Corrupt("conversation");
+/// A day.
+const DAY_US: i64 = 24 * 3_600 * 1_000_000;
 
 fn conversation(row: &SqliteRow) -> Result<Conversation, StoreError> {
     let record: String = row.try_get("record")?;
@@ -53,9 +55,35 @@ fn conversation(row: &SqliteRow) -> Result<Conversation, StoreError> {
 }
 
 impl Store {
-    /// Writes a call down before it is placed.
+    /// Writes a call out down before it is placed, when the organization may call there and has a call left today.
+    /// The count and the call are one transaction, so that no race exceeds the limit.
     pub async fn create_conversation(&self, conversation: &Conversation) -> Result<(), StoreError> {
-        self.write_records(&[Record::Conversation(conversation.clone())]).await
+        let owner = conversation.organization_id.to_string();
+        let organization = self.organization(conversation.organization_id).await?;
+        if let Some(allowed) = &organization.allowed_destinations
+            && !allowed.iter().any(|prefix| prefix.covers(&conversation.user_id))
+        {
+            return Err(StoreError::Refused(format!(
+                "user_id {} begins with none of the organization's allowed_destinations.",
+                conversation.user_id
+            )));
+        }
+        let mut transaction = self.begin().await?;
+        let calls: i64 = sqlx::query_scalar("INSERT INTO daily_calls (organization_id, day, calls) VALUES ($1, $2, 1) ON CONFLICT (organization_id, day) DO UPDATE SET calls = daily_calls.calls + 1 RETURNING calls")
+            .bind(&owner)
+            .bind(conversation.created_at.0.div_euclid(DAY_US))
+            .fetch_one(&mut *transaction)
+            .await?;
+        if let Some(limit) = organization.daily_call_limit
+            && calls > i64::from(limit)
+        {
+            return Err(StoreError::Refused(format!(
+                "The organization has placed its {limit} calls of today (daily_call_limit); the count begins anew at 00:00 UTC."
+            )));
+        }
+        upsert(&mut transaction, &[conversation]).await?;
+        transaction.commit().await?;
+        Ok(())
     }
 
     /// Writes facts down, all or none. A call's final status never changes.

@@ -4,9 +4,11 @@ use aws_lc_rs::{constant_time, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use model::{KeyId, OrganizationId, Scope, Secret, Timestamp, UserId};
-use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row as _};
 
-use crate::{Store, StoreError};
+use crate::page::push_page;
+use crate::{Page, Store, StoreError};
 
 /// What a valid credential allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,16 @@ pub enum CredentialKind {
     },
 }
 
+impl Credential {
+    /// The public half, a key's or a token's.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        match &self.kind {
+            CredentialKind::Key { id, .. } | CredentialKind::Token { id, .. } => *id,
+        }
+    }
+}
+
 /// A key that was made; the token is shown this once.
 #[derive(Debug)]
 pub struct NewKey {
@@ -45,6 +57,43 @@ pub struct NewKey {
     pub id: KeyId,
     /// `ak_<id>.<secret>`.
     pub token: Secret,
+}
+
+/// An API key as it can be shown: without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// Public half.
+    pub id: KeyId,
+    /// For people.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+    /// Its last use, to the minute.
+    pub last_used_at: Option<Timestamp>,
+    /// Creation time.
+    pub created_at: Timestamp,
+}
+
+fn key_info(row: &SqliteRow) -> Result<KeyInfo, StoreError> {
+    let (id, scopes): (String, String) = (row.try_get("id")?, row.try_get("scopes")?);
+    let time = |column: &str| row.try_get::<Option<i64>, _>(column).map(|at| at.map(Timestamp));
+    Ok(KeyInfo {
+        id: id.parse().map_err(|_| StoreError::Corrupt("key"))?,
+        name: row.try_get("name")?,
+        scopes: scopes_of_text(&scopes),
+        expires_at: time("expires_at")?,
+        revoked_at: time("revoked_at")?,
+        last_used_at: time("last_used_at")?,
+        created_at: Timestamp(row.try_get("created_at")?),
+    })
+}
+
+fn scopes_of_text(text: &str) -> Vec<Scope> {
+    text.split_whitespace().filter_map(|s| s.parse().ok()).collect()
 }
 
 /// A token that was made; it is shown this once.
@@ -155,6 +204,42 @@ impl Store {
         Ok(NewToken { id, token: Secret::new(format!("pat_{id}.{secret}")) })
     }
 
+    /// An organization's keys, newest first, revoked ones included.
+    pub async fn keys(&self, organization: OrganizationId, page: Page) -> Result<Vec<KeyInfo>, StoreError> {
+        let mut query = QueryBuilder::new("SELECT * FROM api_keys WHERE organization_id = ");
+        query.push_bind(organization.to_string());
+        push_page(&mut query, &page, "id");
+        let rows = query.build().fetch_all(&self.read).await?;
+        rows.iter().map(key_info).collect()
+    }
+
+    /// One key of an organization.
+    pub async fn key(&self, organization: OrganizationId, id: KeyId) -> Result<KeyInfo, StoreError> {
+        let row = sqlx::query("SELECT * FROM api_keys WHERE id = $1 AND organization_id = $2")
+            .bind(id.to_string())
+            .bind(organization.to_string())
+            .fetch_one(&self.read)
+            .await?;
+        key_info(&row)
+    }
+
+    /// Revokes a key of an organization, at once. One that is revoked stays so.
+    pub async fn revoke_own_key(&self, organization: OrganizationId, id: KeyId) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        sqlx::query("SELECT id FROM api_keys WHERE id = $1 AND organization_id = $2")
+            .bind(id.to_string())
+            .bind(organization.to_string())
+            .fetch_one(&mut *transaction)
+            .await?;
+        sqlx::query("UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
+            .bind(id.to_string())
+            .bind(Timestamp::now().0)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
     /// Revokes an API key, at once.
     pub async fn revoke_key(&self, id: KeyId) -> Result<(), StoreError> {
         self.revoke("UPDATE api_keys SET revoked_at = $2 WHERE id = $1", id).await
@@ -208,7 +293,7 @@ impl Store {
             self.note_use(is_key, id, now);
         }
         let scopes: String = row.try_get("scopes")?;
-        let scopes = scopes.split_whitespace().filter_map(|s| s.parse().ok()).collect();
+        let scopes = scopes_of_text(&scopes);
         let owner: String = row.try_get("owner")?;
         let corrupt = || StoreError::Corrupt("credential");
         let kind = if is_key {

@@ -12,6 +12,9 @@ pub enum StoreError {
     /// The trunk is the operator's.
     #[error("the trunk is managed by the operator")]
     Managed,
+    /// The row is not in the state the write asks for.
+    #[error("the resource has changed since it was read")]
+    Changed,
     /// Cannot be fulfilled; one sentence for people.
     #[error("{0}")]
     Refused(String),

@@ -6,10 +6,13 @@ mod changes;
 mod conversations;
 mod credentials;
 mod error;
+mod idempotency;
+mod inbound_routing;
 mod key_ring;
 mod organizations;
 mod page;
 mod phone_numbers;
+mod precondition;
 mod sqlite;
 mod trunks;
 
@@ -17,11 +20,15 @@ pub use agents::{
     AgentFilter, AgentStatistics, AgentUpdate, NewAgent, Publish, PublishDirection, VersionFilter, VersionRef,
 };
 pub use conversations::{ConversationFilter, Record};
-pub use credentials::{Credential, CredentialKind, NewKey, NewToken};
+pub use credentials::{Credential, CredentialKind, KeyInfo, NewKey, NewToken};
 pub use error::StoreError;
+pub use idempotency::Idempotency;
+pub use inbound_routing::NewRouting;
 pub use key_ring::KeyRing;
+pub use organizations::OrganizationUpdate;
 pub use page::Page;
 pub use phone_numbers::{NewNumber, NumberFilter};
+pub use precondition::Precondition;
 pub use sqlite::Store;
 pub use trunks::{NewTrunk, TrunkFilter, TrunkUpdate};
 

@@ -1,11 +1,21 @@
 //! Organizations and their data keys.
 
-use model::{AddressRange, Organization, OrganizationId, Timestamp};
+use model::{AddressRange, DestinationPrefix, Organization, OrganizationId, Timestamp};
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::key_ring::DataKey;
+use crate::precondition::later_than;
 use crate::sqlite::log;
-use crate::{Seq, Store, StoreError};
+use crate::{Precondition, Seq, Store, StoreError};
+
+/// What to change: outer `None` keeps, inner `None` lifts.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs)]
+pub struct OrganizationUpdate {
+    pub sip_endpoint_allowed_addresses: Option<Option<Vec<AddressRange>>>,
+    pub allowed_destinations: Option<Option<Vec<DestinationPrefix>>>,
+    pub daily_call_limit: Option<Option<u32>>,
+}
 
 pub(crate) fn ranges_to_text(ranges: Option<&Vec<AddressRange>>) -> Option<String> {
     let ranges = ranges?;
@@ -26,6 +36,16 @@ fn organization(row: &sqlx::sqlite::SqliteRow) -> Result<Organization, StoreErro
         id: id.parse().map_err(|_| StoreError::Corrupt("organization"))?,
         name: row.try_get("name")?,
         sip_endpoint_allowed_addresses: ranges_from_text(row.try_get("sip_endpoint_allowed_addresses")?)?,
+        allowed_destinations: row
+            .try_get::<Option<String>, _>("allowed_destinations")?
+            .map(|text| text.split_whitespace().map(str::parse).collect::<Result<_, String>>())
+            .transpose()
+            .map_err(|_| StoreError::Corrupt("organization"))?,
+        daily_call_limit: row
+            .try_get::<Option<i64>, _>("daily_call_limit")?
+            .map(u32::try_from)
+            .transpose()
+            .map_err(|_| StoreError::Corrupt("organization"))?,
         created_at: Timestamp(row.try_get("created_at")?),
         updated_at: Timestamp(row.try_get("updated_at")?),
     })
@@ -52,7 +72,15 @@ impl Store {
         let seq = log(&mut transaction, "organization", &id.to_string()).await?;
         transaction.commit().await?;
         Ok((
-            Organization { id, name, sip_endpoint_allowed_addresses: None, created_at: now, updated_at: now },
+            Organization {
+                id,
+                name,
+                sip_endpoint_allowed_addresses: None,
+                allowed_destinations: None,
+                daily_call_limit: None,
+                created_at: now,
+                updated_at: now,
+            },
             seq,
         ))
     }
@@ -73,17 +101,30 @@ impl Store {
         organization(&row)
     }
 
-    /// Restricts who may call the organization's agent URIs; `None` lifts it.
+    /// Changes an organization's rules.
     pub async fn update_organization(
         &self,
         id: OrganizationId,
-        ranges: Option<Vec<AddressRange>>,
+        change: OrganizationUpdate,
+        precondition: &Precondition,
     ) -> Result<(Organization, Seq), StoreError> {
         let mut transaction = self.begin().await?;
-        let row = sqlx::query("UPDATE organizations SET sip_endpoint_allowed_addresses = $2, updated_at = $3 WHERE id = $1 RETURNING *")
+        let row = sqlx::query("SELECT * FROM organizations WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_one(&mut *transaction)
+            .await?;
+        let old = organization(&row)?;
+        precondition.check(old.updated_at)?;
+        let ranges = change.sip_endpoint_allowed_addresses.unwrap_or(old.sip_endpoint_allowed_addresses);
+        let destinations = change.allowed_destinations.unwrap_or(old.allowed_destinations);
+        let destinations =
+            destinations.map(|list| list.iter().map(DestinationPrefix::as_str).collect::<Vec<_>>().join(" "));
+        let row = sqlx::query("UPDATE organizations SET sip_endpoint_allowed_addresses = $2, allowed_destinations = $3, daily_call_limit = $4, updated_at = $5 WHERE id = $1 RETURNING *")
             .bind(id.to_string())
             .bind(ranges_to_text(ranges.as_ref()))
-            .bind(Timestamp::now().0)
+            .bind(destinations)
+            .bind(change.daily_call_limit.unwrap_or(old.daily_call_limit))
+            .bind(later_than(old.updated_at))
             .fetch_one(&mut *transaction)
             .await?;
         let seq = log(&mut transaction, "organization", &id.to_string()).await?;

@@ -6,9 +6,10 @@ use sqlx::{QueryBuilder, Row as _};
 
 use crate::error::is_unique_violation;
 use crate::page::{Page, Times, push_contains, push_page};
+use crate::precondition::later_than;
 use crate::sqlite::log;
 use crate::trunks::own_trunk;
-use crate::{Seq, Store, StoreError};
+use crate::{Precondition, Seq, Store, StoreError};
 
 /// Most numbers of one organization.
 const MAX_NUMBERS: i64 = 10_000;
@@ -143,13 +144,21 @@ impl Store {
         organization: OrganizationId,
         key: &E164,
         outbound_shareable: bool,
+        precondition: &Precondition,
     ) -> Result<(PhoneNumber, Seq), StoreError> {
         let mut transaction = self.begin().await?;
+        let row = sqlx::query("SELECT * FROM phone_numbers WHERE phone_number = $1 AND organization_id = $2")
+            .bind(key.as_str())
+            .bind(organization.to_string())
+            .fetch_one(&mut *transaction)
+            .await?;
+        let old = number(&row)?;
+        precondition.check(old.updated_at)?;
         let row = sqlx::query("UPDATE phone_numbers SET outbound_shareable = $3, updated_at = $4 WHERE phone_number = $1 AND organization_id = $2 RETURNING *")
             .bind(key.as_str())
             .bind(organization.to_string())
             .bind(outbound_shareable)
-            .bind(Timestamp::now().0)
+            .bind(later_than(old.updated_at))
             .fetch_one(&mut *transaction)
             .await?;
         let seq = log(&mut transaction, "number", key.as_str()).await?;
@@ -163,6 +172,7 @@ impl Store {
         organization: OrganizationId,
         key: &E164,
         allow_managed: bool,
+        precondition: &Precondition,
     ) -> Result<Seq, StoreError> {
         let mut transaction = self.begin().await?;
         let row = sqlx::query("SELECT * FROM phone_numbers WHERE phone_number = $1 AND organization_id = $2")
@@ -170,7 +180,9 @@ impl Store {
             .bind(organization.to_string())
             .fetch_one(&mut *transaction)
             .await?;
-        own_trunk(&mut transaction, organization, number(&row)?.trunk_id, allow_managed).await?;
+        let old = number(&row)?;
+        own_trunk(&mut transaction, organization, old.trunk_id, allow_managed).await?;
+        precondition.check(old.updated_at)?;
         sqlx::query("DELETE FROM phone_numbers WHERE phone_number = $1")
             .bind(key.as_str())
             .execute(&mut *transaction)

@@ -1,14 +1,15 @@
 //! Trunks. The carrier's password stands sealed in a column of its own, never in the configuration's text.
 
-use model::{InboundConfig, OrganizationId, OutboundConfig, Secret, Timestamp, Trunk, TrunkId};
+use model::{InboundAuth, InboundConfig, OrganizationId, OutboundConfig, Secret, Timestamp, Trunk, TrunkId};
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
 use crate::organizations::{ranges_from_text, ranges_to_text};
 use crate::page::{Page, Times, push_contains, push_page};
+use crate::precondition::later_than;
 use crate::sqlite::log;
-use crate::{Seq, Store, StoreError};
+use crate::{Precondition, Seq, Store, StoreError};
 
 /// A trunk to make.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub struct NewTrunk {
     pub managed_account_id: Option<String>,
     pub inbound_config: Option<InboundConfig>,
     pub outbound_config: Option<OutboundConfig>,
+    pub max_concurrent_calls: Option<u32>,
+    pub max_calls_per_second: Option<u32>,
 }
 
 /// What to change: outer `None` keeps, inner `None` clears.
@@ -27,6 +30,8 @@ pub struct TrunkUpdate {
     pub name: Option<String>,
     pub inbound_config: Option<Option<InboundConfig>>,
     pub outbound_config: Option<Option<OutboundConfig>>,
+    pub max_concurrent_calls: Option<Option<u32>>,
+    pub max_calls_per_second: Option<Option<u32>>,
 }
 
 /// Which trunks to list.
@@ -45,6 +50,10 @@ struct InboundText {
     enable_noise_cancellation: bool,
     media_encryption: String,
     allowed_addresses: Option<String>,
+    #[serde(default)]
+    auth_username: Option<String>,
+    #[serde(default)]
+    media_addresses: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,6 +62,12 @@ struct OutboundText {
     auth_username: String,
     transport: String,
     media_encryption: String,
+    #[serde(default)]
+    register: bool,
+    #[serde(default)]
+    fallback_addresses: Vec<String>,
+    #[serde(default)]
+    headers: Vec<(String, String)>,
 }
 
 fn inbound_text(config: &InboundConfig) -> Result<String, StoreError> {
@@ -60,6 +75,8 @@ fn inbound_text(config: &InboundConfig) -> Result<String, StoreError> {
         enable_noise_cancellation: config.enable_noise_cancellation,
         media_encryption: config.media_encryption.as_str().to_owned(),
         allowed_addresses: ranges_to_text(config.allowed_addresses.as_ref()),
+        auth_username: config.auth.as_ref().map(|auth| auth.username.clone()),
+        media_addresses: ranges_to_text(config.media_addresses.as_ref()),
     };
     serde_json::to_string(&text).map_err(|_| CORRUPT)
 }
@@ -70,18 +87,37 @@ fn outbound_text(config: &OutboundConfig) -> Result<String, StoreError> {
         auth_username: config.auth_username.clone(),
         transport: config.transport.as_str().to_owned(),
         media_encryption: config.media_encryption.as_str().to_owned(),
+        register: config.register,
+        fallback_addresses: config.fallback_addresses.iter().map(ToString::to_string).collect(),
+        headers: config.headers.clone(),
     };
     serde_json::to_string(&text).map_err(|_| CORRUPT)
 }
 
 const CORRUPT: StoreError = StoreError::Corrupt("trunk");
 
-fn place(organization: &str, id: &str) -> String {
-    format!("{organization}|trunks|{id}|outbound_password|1")
+fn place(organization: &str, id: &str, column: &str) -> String {
+    format!("{organization}|trunks|{id}|{column}|1")
 }
 
-/// A row with its password still sealed: the API never needs it open.
-pub(crate) fn trunk(row: &SqliteRow, password: Option<Secret>) -> Result<Trunk, StoreError> {
+/// Columns of sealed passwords.
+const INBOUND: &str = "inbound_password";
+const OUTBOUND: &str = "outbound_password";
+
+/// A trunk's passwords, open.
+#[derive(Default)]
+struct Passwords {
+    inbound: Option<Secret>,
+    outbound: Option<Secret>,
+}
+
+fn limit(row: &SqliteRow, column: &str) -> Result<Option<u32>, StoreError> {
+    row.try_get::<Option<i64>, _>(column)?.map(u32::try_from).transpose().map_err(|_| CORRUPT)
+}
+
+/// A row; without passwords they come empty: the API never needs them open.
+fn trunk(row: &SqliteRow, passwords: Passwords) -> Result<Trunk, StoreError> {
+    let sealed = || Secret::new(String::new());
     let (id, organization): (String, String) = (row.try_get("id")?, row.try_get("organization_id")?);
     let inbound: Option<String> = row.try_get("inbound_config")?;
     let inbound_config = inbound
@@ -91,6 +127,11 @@ pub(crate) fn trunk(row: &SqliteRow, password: Option<Secret>) -> Result<Trunk, 
                 enable_noise_cancellation: text.enable_noise_cancellation,
                 media_encryption: text.media_encryption.parse().map_err(|_: String| CORRUPT)?,
                 allowed_addresses: ranges_from_text(text.allowed_addresses.as_deref())?,
+                auth: text.auth_username.map(|username| InboundAuth {
+                    username,
+                    password: passwords.inbound.unwrap_or_else(sealed),
+                }),
+                media_addresses: ranges_from_text(text.media_addresses.as_deref())?,
             })
         })
         .transpose()?;
@@ -101,9 +142,17 @@ pub(crate) fn trunk(row: &SqliteRow, password: Option<Secret>) -> Result<Trunk, 
             Ok::<_, StoreError>(OutboundConfig {
                 address: text.address.parse().map_err(|_: String| CORRUPT)?,
                 auth_username: text.auth_username,
-                auth_password: password.unwrap_or_else(|| Secret::new(String::new())),
+                auth_password: passwords.outbound.unwrap_or_else(sealed),
                 transport: text.transport.parse().map_err(|_: String| CORRUPT)?,
                 media_encryption: text.media_encryption.parse().map_err(|_: String| CORRUPT)?,
+                register: text.register,
+                fallback_addresses: text
+                    .fallback_addresses
+                    .iter()
+                    .map(|address| address.parse())
+                    .collect::<Result<_, String>>()
+                    .map_err(|_| CORRUPT)?,
+                headers: text.headers,
             })
         })
         .transpose()?;
@@ -114,6 +163,8 @@ pub(crate) fn trunk(row: &SqliteRow, password: Option<Secret>) -> Result<Trunk, 
         managed_account_id: row.try_get("managed_account_id")?,
         inbound_config,
         outbound_config,
+        max_concurrent_calls: limit(row, "max_concurrent_calls")?,
+        max_calls_per_second: limit(row, "max_calls_per_second")?,
         created_at: Timestamp(row.try_get("created_at")?),
         updated_at: Timestamp(row.try_get("updated_at")?),
     })
@@ -134,7 +185,7 @@ impl Store {
         Times { created_after, created_before, updated_after, updated_before }.push(&mut query);
         push_page(&mut query, &page, "id");
         let rows = query.build().fetch_all(&self.read).await?;
-        rows.iter().map(|row| trunk(row, None)).collect()
+        rows.iter().map(|row| trunk(row, Passwords::default())).collect()
     }
 
     /// One trunk. The password stays sealed: it comes empty.
@@ -144,43 +195,56 @@ impl Store {
             .bind(organization.to_string())
             .fetch_one(&self.read)
             .await?;
-        trunk(&row, None)
+        trunk(&row, Passwords::default())
     }
 
-    /// The trunk with its password open, for the data plane. A password that does not open leaves the trunk without
-    /// its outbound configuration: no call goes out with an empty one.
+    /// The trunk with its passwords open, for the data plane. An outbound password that does not open leaves the trunk
+    /// without its outbound configuration: no call goes out with an empty one. An inbound one leaves it with a
+    /// password nobody knows: no call comes in with an empty one.
     pub(crate) async fn open_trunk(
         &self,
         row: &SqliteRow,
         connection: &mut SqliteConnection,
     ) -> Result<Trunk, StoreError> {
-        let sealed: Option<String> = row.try_get("outbound_password")?;
         let (id, organization): (String, String) = (row.try_get("id")?, row.try_get("organization_id")?);
-        let Some(sealed) = sealed else { return trunk(row, None) };
-        let opened = match self.data_key(connection, &organization).await {
-            Ok(key) => key.open(&sealed, &place(&organization, &id)),
-            Err(error) => Err(error),
-        };
-        match opened {
-            Ok(password) => trunk(row, Some(password)),
-            Err(error) => {
-                tracing::error!(trunk = %id, %error, "the carrier's password cannot be opened; the trunk places no calls");
-                trunk(row, None).map(|trunk| Trunk { outbound_config: None, ..trunk })
-            }
+        let sealed = |column: &str| row.try_get::<Option<String>, _>(column);
+        let (inbound, outbound) = (sealed(INBOUND)?, sealed(OUTBOUND)?);
+        if inbound.is_none() && outbound.is_none() {
+            return trunk(row, Passwords::default());
         }
+        let key = self.data_key(connection, &organization).await;
+        let open = |sealed: Option<String>, column: &str| {
+            let sealed = sealed?;
+            let opened = key.as_ref().map_err(ToString::to_string).and_then(|key| {
+                key.open(&sealed, &place(&organization, &id, column)).map_err(|e| e.to_string())
+            });
+            if let Err(error) = &opened {
+                tracing::error!(trunk = %id, %error, column, "the password cannot be opened; the trunk carries no such calls");
+            }
+            opened.ok()
+        };
+        let unopened = outbound.is_some();
+        let inbound = inbound.map(|sealed| {
+            open(Some(sealed), INBOUND).unwrap_or_else(|| Secret::new(uuid::Uuid::new_v4().to_string()))
+        });
+        let outbound = open(outbound, OUTBOUND);
+        let unopened = unopened && outbound.is_none();
+        let trunk = trunk(row, Passwords { inbound, outbound })?;
+        Ok(if unopened { Trunk { outbound_config: None, ..trunk } } else { trunk })
     }
 
-    async fn sealed(
+    async fn seal(
         &self,
         connection: &mut SqliteConnection,
         organization: OrganizationId,
         id: TrunkId,
-        config: Option<&OutboundConfig>,
+        column: &str,
+        password: Option<&Secret>,
     ) -> Result<Option<String>, StoreError> {
-        let Some(config) = config else { return Ok(None) };
+        let Some(password) = password else { return Ok(None) };
         let organization = organization.to_string();
         let key = self.data_key(connection, &organization).await?;
-        key.seal(&config.auth_password, &place(&organization, &id.to_string())).map(Some)
+        key.seal(password, &place(&organization, &id.to_string(), column)).map(Some)
     }
 
     /// Makes a trunk.
@@ -191,21 +255,27 @@ impl Store {
     ) -> Result<(Trunk, Seq), StoreError> {
         let (id, now) = (TrunkId::new(), Timestamp::now());
         let mut transaction = self.begin().await?;
-        let password = self.sealed(&mut transaction, organization, id, new.outbound_config.as_ref()).await?;
-        let row = sqlx::query("INSERT INTO trunks (id, organization_id, name, managed_account_id, inbound_config, outbound_config, outbound_password, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) RETURNING *")
+        let inbound = inbound_secret(new.inbound_config.as_ref());
+        let inbound = self.seal(&mut transaction, organization, id, INBOUND, inbound).await?;
+        let outbound = new.outbound_config.as_ref().map(|config| &config.auth_password);
+        let outbound = self.seal(&mut transaction, organization, id, OUTBOUND, outbound).await?;
+        let row = sqlx::query("INSERT INTO trunks (id, organization_id, name, managed_account_id, inbound_config, inbound_password, outbound_config, outbound_password, max_concurrent_calls, max_calls_per_second, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11) RETURNING *")
             .bind(id.to_string())
             .bind(organization.to_string())
             .bind(&new.name)
             .bind(&new.managed_account_id)
             .bind(new.inbound_config.as_ref().map(inbound_text).transpose()?)
+            .bind(inbound)
             .bind(new.outbound_config.as_ref().map(outbound_text).transpose()?)
-            .bind(password)
+            .bind(outbound)
+            .bind(new.max_concurrent_calls)
+            .bind(new.max_calls_per_second)
             .bind(now.0)
             .fetch_one(&mut *transaction)
             .await?;
         let seq = log(&mut transaction, "trunk", &id.to_string()).await?;
         transaction.commit().await?;
-        Ok((trunk(&row, None)?, seq))
+        Ok((trunk(&row, Passwords::default())?, seq))
     }
 
     /// Changes a trunk.
@@ -215,30 +285,43 @@ impl Store {
         id: TrunkId,
         change: TrunkUpdate,
         allow_managed: bool,
+        precondition: &Precondition,
     ) -> Result<(Trunk, Seq), StoreError> {
         let mut transaction = self.begin().await?;
         let row = own_trunk(&mut transaction, organization, id, allow_managed).await?;
-        let old = trunk(&row, None)?;
-        let inbound = change.inbound_config.unwrap_or(old.inbound_config);
-        let (outbound, password) = match change.outbound_config {
-            None => (old.outbound_config, row.try_get("outbound_password")?),
+        let old = trunk(&row, Passwords::default())?;
+        precondition.check(old.updated_at)?;
+        let (inbound, inbound_password) = match change.inbound_config {
+            None => (old.inbound_config, row.try_get(INBOUND)?),
             Some(new) => {
-                let password = self.sealed(&mut transaction, organization, id, new.as_ref()).await?;
-                (new, password)
+                let secret = inbound_secret(new.as_ref());
+                let sealed = self.seal(&mut transaction, organization, id, INBOUND, secret).await?;
+                (new, sealed)
             }
         };
-        let row = sqlx::query("UPDATE trunks SET name = $2, inbound_config = $3, outbound_config = $4, outbound_password = $5, updated_at = $6 WHERE id = $1 RETURNING *")
+        let (outbound, outbound_password) = match change.outbound_config {
+            None => (old.outbound_config, row.try_get(OUTBOUND)?),
+            Some(new) => {
+                let secret = new.as_ref().map(|config| &config.auth_password);
+                let sealed = self.seal(&mut transaction, organization, id, OUTBOUND, secret).await?;
+                (new, sealed)
+            }
+        };
+        let row = sqlx::query("UPDATE trunks SET name = $2, inbound_config = $3, inbound_password = $4, outbound_config = $5, outbound_password = $6, max_concurrent_calls = $7, max_calls_per_second = $8, updated_at = $9 WHERE id = $1 RETURNING *")
             .bind(id.to_string())
             .bind(change.name.unwrap_or(old.name))
             .bind(inbound.as_ref().map(inbound_text).transpose()?)
+            .bind(inbound_password)
             .bind(outbound.as_ref().map(outbound_text).transpose()?)
-            .bind(password)
-            .bind(Timestamp::now().0)
+            .bind(outbound_password)
+            .bind(change.max_concurrent_calls.unwrap_or(old.max_concurrent_calls))
+            .bind(change.max_calls_per_second.unwrap_or(old.max_calls_per_second))
+            .bind(later_than(old.updated_at))
             .fetch_one(&mut *transaction)
             .await?;
         let seq = log(&mut transaction, "trunk", &id.to_string()).await?;
         transaction.commit().await?;
-        Ok((trunk(&row, None)?, seq))
+        Ok((trunk(&row, Passwords::default())?, seq))
     }
 
     /// Deletes a trunk without numbers.
@@ -247,9 +330,11 @@ impl Store {
         organization: OrganizationId,
         id: TrunkId,
         allow_managed: bool,
+        precondition: &Precondition,
     ) -> Result<Seq, StoreError> {
         let mut transaction = self.begin().await?;
-        own_trunk(&mut transaction, organization, id, allow_managed).await?;
+        let row = own_trunk(&mut transaction, organization, id, allow_managed).await?;
+        precondition.check(Timestamp(row.try_get("updated_at")?))?;
         let numbers: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM phone_numbers WHERE trunk_id = $1")
             .bind(id.to_string())
             .fetch_one(&mut *transaction)
@@ -267,6 +352,10 @@ impl Store {
         transaction.commit().await?;
         Ok(seq)
     }
+}
+
+fn inbound_secret(config: Option<&InboundConfig>) -> Option<&Secret> {
+    config?.auth.as_ref().map(|auth| &auth.password)
 }
 
 /// The organization's trunk, for a write.

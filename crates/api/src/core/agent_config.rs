@@ -9,42 +9,11 @@ use crate::auth::{AgentsRead, Caller};
 use crate::error::ApiError;
 use crate::routes::{Routes, operations};
 
-/// Reads the config that stands in `field` of a body. The tree it comes as shows where an array stands in for an
-/// object, which derived structures would take.
+/// Reads the config that stands in `field` of a body.
 pub(super) fn read(field: &str, raw: &Value) -> Result<AgentConfig, ApiError> {
-    let place = [String::from("body"), field.to_owned()];
-    let config: AgentConfig =
-        serde_path_to_error::deserialize(raw).map_err(|error| crate::extract::describe(&place, &error))?;
-    // The config has just been read from a tree, so it can be written as one.
-    let canonical = serde_json::to_value(&config).unwrap_or_default();
-    let mut path = vec![field.to_owned()];
-    if array_for_object(raw, &canonical, &mut path) {
-        return Err(ApiError::body(model::Invalid { path, message: "must be an object".to_owned() }));
-    }
+    let config: AgentConfig = crate::extract::tree(field, raw)?;
     config.check().map_err(|invalid| ApiError::body(invalid.within(field)))?;
     Ok(config)
-}
-
-/// Whether `raw` has an array where `canonical` has an object; `path` is then where.
-fn array_for_object(raw: &Value, canonical: &Value, path: &mut Vec<String>) -> bool {
-    let mut descend = |name: String, raw: &Value, canonical: Option<&Value>| {
-        path.push(name);
-        let found = canonical.is_some_and(|canonical| array_for_object(raw, canonical, path));
-        if !found {
-            path.pop();
-        }
-        found
-    };
-    match (raw, canonical) {
-        (Value::Array(_), Value::Object(_)) => true,
-        (Value::Object(raw), Value::Object(canonical)) => {
-            raw.iter().any(|(name, value)| descend(name.clone(), value, canonical.get(name)))
-        }
-        (Value::Array(raw), Value::Array(canonical)) => {
-            raw.iter().enumerate().any(|(at, value)| descend(at.to_string(), value, canonical.get(at)))
-        }
-        _ => false,
-    }
 }
 
 /// How a config is shown.
@@ -69,6 +38,34 @@ pub(super) struct AgentConfigSchema {
     /// Longest call, in seconds.
     #[schema(required = false, default = 7_200, minimum = 1, maximum = 86_400)]
     max_duration_s: u32,
+    /// Whether the agent hears what the callee's side sends before it answers.
+    #[schema(required = false, default = false)]
+    early_media: bool,
+    #[schema(required = false)]
+    recording: RecordingSchema,
+    /// Null: this release tells no voicemail box from a person.
+    #[schema(required = false, value_type = Option<Object>)]
+    voicemail_detection: (),
+}
+
+/// Whether and how calls are recorded. This release records none.
+#[derive(ToSchema)]
+#[schema(as = Recording)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "describes model::Recording; a test holds the two together")]
+struct RecordingSchema {
+    #[schema(required = false, default = false)]
+    enabled: bool,
+    #[schema(inline, required = false, default = "wav")]
+    format: RecordingFormatSchema,
+}
+
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes model::agent::RecordingFormat")]
+enum RecordingFormatSchema {
+    Wav,
+    Ogg,
 }
 
 /// Who speaks.
@@ -211,6 +208,7 @@ mod tests {
                 assert_eq!(default, &shown[name], "{name}");
             }
         }
+        assert_eq!(names(&schema["$defs"]["Recording"]), keys(&shown["recording"]));
         assert_eq!(names(&schema["$defs"]["EchoRuntime"]), keys(&shown["runtime"]));
         let mut fields = Vec::new();
         for play in [

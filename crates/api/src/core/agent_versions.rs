@@ -1,6 +1,5 @@
 //! Versions of an agent: drafts that may change, published ones that never do.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::IntoResponse;
@@ -16,6 +15,7 @@ use super::agents::{AGENT, AgentPath};
 use crate::ApiState;
 use crate::auth::{AgentsManage, AgentsRead, Caller};
 use crate::error::{ApiError, of};
+use crate::etag::{IfMatch, Tagged};
 use crate::extract::{At, Body, Params};
 use crate::pagination::{CursorText, LimitText, Listed, listed, page};
 use crate::routes::{Routes, operations};
@@ -187,7 +187,7 @@ async fn get(
     caller: Caller<AgentsRead>,
     At(path): At<VersionPath>,
     State(state): State<ApiState>,
-) -> Result<Json<AgentVersionOut>, ApiError> {
+) -> Result<Tagged<AgentVersionOut>, ApiError> {
     let (organization, id, key) = (caller.organization, path.id.0, path.version.0);
     state.store.agent(organization, id).await.map_err(of(AGENT))?;
     let version = if matches!(key, VersionKey::Latest) && caller.may(Scope::AgentsManage) {
@@ -197,7 +197,7 @@ async fn get(
     } else {
         state.store.agent_version(organization, id, key.into()).await.map_err(of(VERSION))?
     };
-    Ok(Json(version.into()))
+    Ok(Tagged(version.updated_at, version.into()))
 }
 
 /// Makes a draft, from a config or from another version's.
@@ -233,7 +233,7 @@ async fn create(
         state.store.create_version(organization, id, config).await.map_err(of(AGENT))?;
     state.in_force(sequence).await?;
     let path = format!("/core/agents/{id}/versions/{}", version.version);
-    Ok((super::location(path), Json(AgentVersionOut::from(version))))
+    Ok((super::location(path), Tagged(version.updated_at, AgentVersionOut::from(version))))
 }
 
 /// Changes a draft's config.
@@ -245,17 +245,18 @@ async fn update(
     caller: Caller<AgentsManage>,
     At(path): At<VersionPath>,
     State(state): State<ApiState>,
+    IfMatch(precondition): IfMatch,
     Body(body): Body<VersionUpdateIn>,
-) -> Result<Json<AgentVersionOut>, ApiError> {
+) -> Result<Tagged<AgentVersionOut>, ApiError> {
     let config = agent_config::read("config", &body.config)?;
     let (organization, id) = (caller.organization, path.id.0);
     state.store.agent(organization, id).await.map_err(of(AGENT))?;
     let key = path.version.0.into();
     let version = state.store.agent_version(organization, id, key).await.map_err(of(VERSION))?;
-    let changed = state.store.update_version(organization, id, version.version, config).await;
+    let changed = state.store.update_version(organization, id, version.version, config, &precondition).await;
     let (version, sequence) = changed.map_err(of(VERSION))?;
     state.in_force(sequence).await?;
-    Ok(Json(version.into()))
+    Ok(Tagged(version.updated_at, version.into()))
 }
 
 pub(super) fn routes() -> Routes {

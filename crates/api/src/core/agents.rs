@@ -1,6 +1,5 @@
 //! Agents.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
@@ -17,6 +16,7 @@ use super::phone_numbers::PhoneNumberOut;
 use crate::ApiState;
 use crate::auth::{AgentsManage, AgentsRead, Caller};
 use crate::error::{ApiError, of};
+use crate::etag::{IfMatch, Tagged};
 use crate::extract::{At, Body, Params};
 use crate::pagination::{CursorText, LimitText, Listed, MAX_LIMIT, listed, page};
 use crate::routes::{Routes, operations};
@@ -262,7 +262,10 @@ async fn create(
 ) -> Result<impl IntoResponse, ApiError> {
     let (agent, sequence) = state.store.create_agent(caller.organization, body.check()?).await?;
     state.in_force(sequence).await?;
-    Ok((super::location(format!("/core/agents/{}", agent.id)), Json(AgentOut::from(agent))))
+    Ok((
+        super::location(format!("/core/agents/{}", agent.id)),
+        Tagged(agent.updated_at, AgentOut::from(agent)),
+    ))
 }
 
 /// Shows one agent with its versions, numbers, SIP endpoint and statistics.
@@ -272,25 +275,28 @@ async fn get(
     caller: Caller<AgentsRead>,
     At(path): At<AgentPath>,
     State(state): State<ApiState>,
-) -> Result<Json<AgentDetailOut>, ApiError> {
+) -> Result<Tagged<AgentDetailOut>, ApiError> {
     let (organization, id) = (caller.organization, path.id.0);
     let agent = state.store.agent(organization, id).await.map_err(of(AGENT))?;
     let newest = Page { limit: MAX_LIMIT, before: None };
     let versions = state.store.agent_versions(organization, id, VersionFilter::default(), newest).await;
     let numbers = state.store.agent_numbers(organization, id).await.map_err(of(AGENT))?;
     let statistics = state.store.conversation_statistics(organization, id).await.map_err(of(AGENT))?;
-    Ok(Json(AgentDetailOut {
-        sip_endpoint: SipEndpointOut::of(&state.cluster, agent.id, agent.sip_deployed),
-        agent: agent.into(),
-        versions: versions.map_err(of(AGENT))?.into_iter().map(AgentVersionOut::from).collect(),
-        phone_numbers: numbers.into_iter().map(PhoneNumberOut::from).collect(),
-        conversation_statistics: StatisticsOut {
-            total: statistics.total,
-            active: statistics.active,
-            completed: statistics.completed,
-            total_duration: statistics.total_duration,
+    Ok(Tagged(
+        agent.updated_at,
+        AgentDetailOut {
+            sip_endpoint: SipEndpointOut::of(&state.cluster, agent.id, agent.sip_deployed),
+            agent: agent.into(),
+            versions: versions.map_err(of(AGENT))?.into_iter().map(AgentVersionOut::from).collect(),
+            phone_numbers: numbers.into_iter().map(PhoneNumberOut::from).collect(),
+            conversation_statistics: StatisticsOut {
+                total: statistics.total,
+                active: statistics.active,
+                completed: statistics.completed,
+                total_duration: statistics.total_duration,
+            },
         },
-    }))
+    ))
 }
 
 /// Changes an agent. What is left out stays.
@@ -301,12 +307,14 @@ async fn update(
     caller: Caller<AgentsManage>,
     At(path): At<AgentPath>,
     State(state): State<ApiState>,
+    IfMatch(precondition): IfMatch,
     Body(body): Body<AgentUpdateIn>,
-) -> Result<Json<AgentOut>, ApiError> {
-    let changed = state.store.update_agent(caller.organization, path.id.0, body.check()?).await;
+) -> Result<Tagged<AgentOut>, ApiError> {
+    let change = body.check()?;
+    let changed = state.store.update_agent(caller.organization, path.id.0, change, &precondition).await;
     let (agent, sequence) = changed.map_err(of(AGENT))?;
     state.in_force(sequence).await?;
-    Ok(Json(agent.into()))
+    Ok(Tagged(agent.updated_at, agent.into()))
 }
 
 /// Deletes an agent with its versions. Calls in progress go on.
@@ -317,8 +325,10 @@ async fn delete(
     caller: Caller<AgentsManage>,
     At(path): At<AgentPath>,
     State(state): State<ApiState>,
+    IfMatch(precondition): IfMatch,
 ) -> Result<StatusCode, ApiError> {
-    let sequence = state.store.delete_agent(caller.organization, path.id.0).await.map_err(of(AGENT))?;
+    let gone = state.store.delete_agent(caller.organization, path.id.0, &precondition).await;
+    let sequence = gone.map_err(of(AGENT))?;
     state.in_force(sequence).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use cluster::Originate;
+use cluster::{CallError, Originate};
 use model::{
     AgentConfig, AgentId, AgentVersionId, Conversation, ConversationId, ConversationStatus, Direction,
     EndedBy, Invalid, OrganizationId, Timestamp,
@@ -164,7 +164,9 @@ async fn resolve(
         headers(("Location" = String, description = "Path of the conversation."))),
         (status = 400, description = "No usable caller ID, a trunk without outbound_config, or no published version.",
             body = crate::error::ErrorOut),
-        (status = 404, description = "The agent or version is not there.", body = crate::error::ErrorOut)))]
+        (status = 404, description = "The agent or version is not there.", body = crate::error::ErrorOut),
+        (status = 409, description = "The trunk is at its max_concurrent_calls or max_calls_per_second.",
+            body = crate::error::ErrorOut)))]
 async fn create(
     caller: Caller<ConversationsManage>,
     State(state): State<ApiState>,
@@ -213,6 +215,10 @@ async fn create(
     let call = Originate { conversation: conversation.clone(), trunk_id: trunk.id, config: Arc::new(config) };
     let refused = match tokio::time::timeout(ORIGINATE_LIMIT, state.cluster.originate(call)).await {
         Ok(Ok(())) => None,
+        Ok(Err(error @ (CallError::TrunkFull | CallError::TrunkRate))) => {
+            close(&state, conversation, EndedBy::System, "trunk_limit").await?;
+            return Err(ApiError::Conflict(format!("The call was not placed: {error}; try again later.")));
+        }
         Ok(Err(error)) => Some(error.to_string()),
         Err(_) => Some("the call edge did not answer in time".to_owned()),
     };

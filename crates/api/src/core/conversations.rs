@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::ApiState;
 use crate::auth::{Caller, ConversationsManage, ConversationsRead};
 use crate::error::{ApiError, of};
+use crate::etag::Tagged;
 use crate::extract::{At, Params};
 use crate::pagination::{CursorText, LimitText, Listed, listed, page};
 use crate::routes::{Routes, operations};
@@ -326,9 +327,9 @@ async fn get(
     caller: Caller<ConversationsRead>,
     At(path): At<ConversationPath>,
     State(state): State<ApiState>,
-) -> Result<Json<ConversationOut>, ApiError> {
+) -> Result<Tagged<ConversationOut>, ApiError> {
     let call = state.store.conversation(caller.organization, path.id.0).await.map_err(of(CONVERSATION))?;
-    Ok(Json(ConversationOut::of(&state, &caller, call).await?))
+    Ok(Tagged(call.updated_at, ConversationOut::of(&state, &caller, call).await?))
 }
 
 /// Ends a call: CANCEL before answer, BYE after. Ending a call that is over changes nothing.
@@ -348,7 +349,7 @@ async fn end(
         match tokio::time::timeout(END_LIMIT, state.cluster.end_call(id)).await {
             Ok(Ok(ended)) => ended,
             Ok(Err(CallError::NotLive)) => settle(&state, stored).await?,
-            Ok(Err(error @ (CallError::Busy | CallError::Down))) => {
+            Ok(Err(error)) => {
                 return Err(ApiError::Unavailable(format!("The call could not be ended: {error}.")));
             }
             Err(_) => state.store.conversation(organization, id).await.map_err(of(CONVERSATION))?,

@@ -56,7 +56,7 @@ struct DecisionOut {
 /// One rule tried.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DecisionStep)]
-struct StepOut {
+pub(super) struct StepOut {
     /// The rule, for example `allowed_addresses`.
     rule: String,
     /// `pass`, `fail` or `skip`.
@@ -65,13 +65,14 @@ struct StepOut {
     detail: String,
 }
 
+impl From<model::Step> for StepOut {
+    fn from(step: model::Step) -> Self {
+        Self { rule: step.rule.to_string(), result: step.result.as_str(), detail: step.detail }
+    }
+}
+
 impl From<DecisionRecord> for DecisionOut {
     fn from(record: DecisionRecord) -> Self {
-        let step = |step: model::Step| StepOut {
-            rule: step.rule.to_string(),
-            result: step.result.as_str(),
-            detail: step.detail,
-        };
         Self {
             id: Text(record.id),
             at: Text(record.at),
@@ -84,7 +85,7 @@ impl From<DecisionRecord> for DecisionOut {
             to: record.to,
             from_number: record.from_number,
             to_number: record.to_number,
-            steps: record.steps.into_iter().map(step).collect(),
+            steps: record.steps.into_iter().map(StepOut::from).collect(),
             status: record.status,
             reason: record.reason,
             advice: record.advice,

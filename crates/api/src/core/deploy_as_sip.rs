@@ -12,6 +12,7 @@ use super::agents::{AGENT, AgentPath};
 use crate::ApiState;
 use crate::auth::{AgentsManage, Caller};
 use crate::error::{ApiError, of};
+use crate::etag::IfMatch;
 use crate::extract::At;
 use crate::routes::{Routes, operations};
 
@@ -59,8 +60,10 @@ async fn undeploy(
     caller: Caller<AgentsManage>,
     At(path): At<AgentPath>,
     State(state): State<ApiState>,
+    IfMatch(precondition): IfMatch,
 ) -> Result<StatusCode, ApiError> {
-    let sequence = state.store.undeploy_sip(caller.organization, path.id.0).await.map_err(of(AGENT))?;
+    let gone = state.store.undeploy_sip(caller.organization, path.id.0, &precondition).await;
+    let sequence = gone.map_err(of(AGENT))?;
     state.in_force(sequence).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,14 +7,24 @@ mod conversation_start;
 mod conversations;
 mod decisions;
 mod deploy_as_sip;
+mod events;
+mod inbound_routing;
 mod organization;
 mod phone_numbers;
 mod publish;
+mod trunk_config;
 mod trunk_health;
+mod trunk_simulate;
+mod trunk_test;
 mod trunks;
 
-use axum::http::{HeaderName, header};
+use std::future::Future;
+use std::time::Duration;
 
+use axum::http::{HeaderName, header};
+use cluster::CallError;
+
+use crate::error::ApiError;
 use crate::pagination::{CursorText, LimitText};
 use crate::routes::Routes;
 use crate::wire::{ContainmentText, CountText, FlagText};
@@ -39,9 +49,23 @@ pub(crate) fn routes() -> Routes {
         .merge(conversation_start::routes())
         .merge(conversations::routes())
         .merge(organization::routes())
+        .merge(inbound_routing::routes())
+        .merge(trunk_simulate::routes())
+        .merge(trunk_test::routes())
+        .merge(events::routes())
+}
+
+/// What the call edge answers within `limit`.
+async fn edge<T>(limit: Duration, answer: impl Future<Output = Result<T, CallError>>) -> Result<T, ApiError> {
+    let why = match tokio::time::timeout(limit, answer).await {
+        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the call edge did not answer in time".to_owned(),
+    };
+    Err(ApiError::Unavailable(format!("This could not be done: {why}.")))
 }
 
 /// `Location` of a resource that was made.
-fn location(path: String) -> [(HeaderName, String); 1] {
+pub(crate) fn location(path: String) -> [(HeaderName, String); 1] {
     [(header::LOCATION, path)]
 }

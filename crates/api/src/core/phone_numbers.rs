@@ -1,6 +1,5 @@
 //! Phone numbers. Their key is the number itself; the two slots are written by publish alone.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
@@ -13,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::ApiState;
 use crate::auth::{Caller, PhoneNumbersManage, PhoneNumbersRead};
 use crate::error::{ApiError, of};
+use crate::etag::{IfMatch, Tagged};
 use crate::extract::{At, Body, Params};
 use crate::pagination::{CursorText, LimitText, Listed, listed, page};
 use crate::routes::{Routes, operations};
@@ -174,10 +174,10 @@ async fn get(
     caller: Caller<PhoneNumbersRead>,
     At(path): At<NumberPath>,
     State(state): State<ApiState>,
-) -> Result<Json<PhoneNumberOut>, ApiError> {
+) -> Result<Tagged<PhoneNumberOut>, ApiError> {
     let number =
         state.store.number(caller.organization, &path.phone_number.0.0).await.map_err(of(PHONE_NUMBER))?;
-    Ok(Json(number.into()))
+    Ok(Tagged(number.updated_at, number.into()))
 }
 
 /// Puts a number on a customer-owned trunk.
@@ -204,7 +204,7 @@ async fn create(
     let (number, sequence) = made.map_err(of(super::trunks::TRUNK))?;
     state.in_force(sequence).await?;
     let path = format!("/core/phone-numbers/%2B{}", number.phone_number.as_str().trim_start_matches('+'));
-    Ok((super::location(path), Json(PhoneNumberOut::from(number))))
+    Ok((super::location(path), Tagged(number.updated_at, PhoneNumberOut::from(number))))
 }
 
 /// Changes whether other agents may use the number as caller ID.
@@ -215,16 +215,18 @@ async fn update(
     caller: Caller<PhoneNumbersManage>,
     At(path): At<NumberPath>,
     State(state): State<ApiState>,
+    IfMatch(precondition): IfMatch,
     Body(body): Body<PhoneNumberUpdateIn>,
-) -> Result<Json<PhoneNumberOut>, ApiError> {
+) -> Result<Tagged<PhoneNumberOut>, ApiError> {
     let (organization, key) = (caller.organization, path.phone_number.0.0);
     let Some(shareable) = body.outbound_shareable else {
-        return Ok(Json(state.store.number(organization, &key).await.map_err(of(PHONE_NUMBER))?.into()));
+        let number = state.store.number(organization, &key).await.map_err(of(PHONE_NUMBER))?;
+        return Ok(Tagged(number.updated_at, number.into()));
     };
-    let changed = state.store.update_number(organization, &key, shareable).await;
+    let changed = state.store.update_number(organization, &key, shareable, &precondition).await;
     let (number, sequence) = changed.map_err(of(PHONE_NUMBER))?;
     state.in_force(sequence).await?;
-    Ok(Json(number.into()))
+    Ok(Tagged(number.updated_at, number.into()))
 }
 
 /// Takes a number off its trunk.
@@ -236,8 +238,10 @@ async fn delete(
     caller: Caller<PhoneNumbersManage>,
     At(path): At<NumberPath>,
     State(state): State<ApiState>,
+    IfMatch(precondition): IfMatch,
 ) -> Result<StatusCode, ApiError> {
-    let gone = state.store.delete_number(caller.organization, &path.phone_number.0.0, false).await;
+    let key = path.phone_number.0.0;
+    let gone = state.store.delete_number(caller.organization, &key, false, &precondition).await;
     let sequence = gone.map_err(of(PHONE_NUMBER))?;
     state.in_force(sequence).await?;
     Ok(StatusCode::NO_CONTENT)

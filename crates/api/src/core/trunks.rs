@@ -1,24 +1,23 @@
 //! Trunks.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
-use model::trunk::{check_credential, parse_name};
-use model::{InboundConfig, Invalid, MediaEncryption, OutboundConfig, Secret, Transport, Trunk};
+use model::trunk::{MAX_CALL_LIMIT, parse_name};
+use model::{CarrierAddress, Invalid, OutboundConfig, PrivateTargets, Trunk};
 use serde::{Deserialize, Serialize};
 use store::{NewTrunk, TrunkFilter, TrunkUpdate};
 use utoipa::{IntoParams, ToSchema};
 
+use super::trunk_config::{InboundConfigIn, InboundConfigOut, OutboundConfigIn, OutboundConfigOut};
 use crate::ApiState;
 use crate::auth::{Caller, TrunksManage, TrunksRead};
-use crate::error::{ApiError, FieldErrorOut, REQUIRED, of};
+use crate::error::{ApiError, FieldErrorOut, of};
+use crate::etag::{IfMatch, Tagged};
 use crate::extract::{At, Body, Params};
 use crate::pagination::{CursorText, LimitText, Listed, listed, page};
 use crate::routes::{Routes, operations};
-use crate::wire::{
-    MediaEncryptionText, OrganizationIdText, Strict, Text, TimeText, TransportText, TrunkIdText, present,
-};
+use crate::wire::{OrganizationIdText, Strict, Text, TimeText, TrunkIdText, present};
 
 /// What a 404 speaks of.
 pub(super) const TRUNK: &str = "Trunk";
@@ -37,6 +36,12 @@ struct TrunkIn {
     /// How to reach the carrier; no calls out when left out or null.
     #[schema(value_type = Option<OutboundConfigIn>)]
     outbound_config: Option<Strict<OutboundConfigIn>>,
+    /// Calls at once, both directions together. Null: the node's limit alone.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    max_concurrent_calls: Option<u32>,
+    /// New calls a second, both directions together, in bursts of as many. Null: no limit.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    max_calls_per_second: Option<u32>,
 }
 
 /// Changes to a trunk: what is left out stays, `null` clears, an object replaces that whole config.
@@ -56,104 +61,14 @@ struct TrunkUpdateIn {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<OutboundConfigIn>, required = false)]
     outbound_config: Option<Option<Strict<OutboundConfigIn>>>,
-}
-
-/// Governs calls arriving from the carrier.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = InboundConfigIn)]
-struct InboundConfigIn {
-    /// Apply noise cancellation to inbound audio.
-    #[serde(default)]
-    #[schema(default = false)]
-    enable_noise_cancellation: bool,
-    /// Media encryption policy; `SIP_MEDIA_ENCRYPT_DISABLE` when left out.
-    #[serde(default = "disabled")]
-    #[schema(required = false)]
-    media_encryption: MediaEncryptionText,
-    /// Source addresses or CIDR prefixes permitted to send calls. Empty strings are stripped; an empty list becomes
-    /// null, which means no restriction.
-    #[serde(default)]
-    #[schema(max_items = 256)]
-    allowed_addresses: Option<Vec<String>>,
-}
-
-/// How to reach the carrier to place calls.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = OutboundConfigIn)]
-struct OutboundConfigIn {
-    /// Carrier SIP host or domain, with an optional port.
-    #[schema(value_type = String, required = true, min_length = 1, example = "sip.carrier.example:5060")]
-    address: Option<String>,
-    /// SIP auth username: any printable characters.
-    #[schema(value_type = String, required = true, min_length = 1, max_length = 255)]
-    auth_username: Option<String>,
-    /// SIP auth password: any printable characters. Never in an answer.
-    #[schema(value_type = String, required = true, min_length = 1, max_length = 255, write_only)]
-    auth_password: Option<String>,
-    /// Transport protocol; `SIP_TRANSPORT_UDP` when left out.
-    #[serde(default = "udp")]
-    #[schema(required = false)]
-    transport: TransportText,
-    /// Media encryption policy; `SIP_MEDIA_ENCRYPT_DISABLE` when left out.
-    #[serde(default = "disabled")]
-    #[schema(required = false)]
-    media_encryption: MediaEncryptionText,
-}
-
-fn disabled() -> MediaEncryptionText {
-    Text(MediaEncryption::default())
-}
-
-fn udp() -> TransportText {
-    Text(Transport::default())
-}
-
-impl TryFrom<Strict<InboundConfigIn>> for InboundConfig {
-    type Error = Vec<Invalid>;
-
-    fn try_from(Strict(config): Strict<InboundConfigIn>) -> Result<Self, Vec<Invalid>> {
-        let list = config.allowed_addresses.unwrap_or_default();
-        Ok(Self {
-            enable_noise_cancellation: config.enable_noise_cancellation,
-            media_encryption: config.media_encryption.0,
-            allowed_addresses: model::address::parse_address_ranges("allowed_addresses", &list)
-                .map_err(|e| vec![e])?,
-        })
-    }
-}
-
-impl TryFrom<Strict<OutboundConfigIn>> for OutboundConfig {
-    type Error = Vec<Invalid>;
-
-    fn try_from(Strict(config): Strict<OutboundConfigIn>) -> Result<Self, Vec<Invalid>> {
-        fn given(field: &str, value: Option<String>) -> Result<String, Invalid> {
-            let value = value.ok_or_else(|| Invalid::field(field, REQUIRED))?;
-            if value.is_empty() { Err(Invalid::field(field, "must not be empty")) } else { Ok(value) }
-        }
-        let credential = |field: &str, value: Option<String>| {
-            let value = given(field, value)?;
-            check_credential(field, &value)?;
-            Ok(value)
-        };
-        let address = given("address", config.address)
-            .and_then(|text| text.parse().map_err(|rule: String| Invalid::field("address", rule)));
-        let username = credential("auth_username", config.auth_username);
-        let password = credential("auth_password", config.auth_password);
-        match (address, username, password) {
-            (Ok(address), Ok(auth_username), Ok(password)) => Ok(Self {
-                address,
-                auth_username,
-                auth_password: Secret::new(password),
-                transport: config.transport.0,
-                media_encryption: config.media_encryption.0,
-            }),
-            (address, username, password) => {
-                Err([address.err(), username.err(), password.err()].into_iter().flatten().collect())
-            }
-        }
-    }
+    /// Calls at once, both directions together.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u32>, required = false, minimum = 1, maximum = 1_000_000)]
+    max_concurrent_calls: Option<Option<u32>>,
+    /// New calls a second, both directions together, in bursts of as many.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u32>, required = false, minimum = 1, maximum = 1_000_000)]
+    max_calls_per_second: Option<Option<u32>>,
 }
 
 /// Reads parts of a body and keeps every fault found, so that one answer names them all.
@@ -180,24 +95,59 @@ impl Checks {
         }
     }
 
+    fn limit(&mut self, field: &str, limit: Option<u32>) -> Option<u32> {
+        let limit = limit?;
+        if (1..=MAX_CALL_LIMIT).contains(&limit) {
+            return Some(limit);
+        }
+        let rule = format!("is {limit}; 1 to {MAX_CALL_LIMIT} is allowed");
+        self.read(Err(Invalid::field(field, rule)))
+    }
+
+    /// Addresses that are written as such; a name is judged when it is resolved.
+    fn targets(&mut self, targets: &PrivateTargets, config: Option<&OutboundConfig>) {
+        let Some(config) = config else { return };
+        let mut check = |path: &[&str], address: &CarrierAddress| {
+            if let Some(Err(refused)) = address.ip().map(|ip| targets.check(ip)) {
+                let path = path.iter().map(|part| (*part).to_owned()).collect();
+                let invalid = Invalid { path, message: refused.to_string() };
+                self.read::<()>(Err(invalid.within("outbound_config")));
+            }
+        };
+        check(&["address"], &config.address);
+        for (at, address) in config.fallback_addresses.iter().enumerate() {
+            check(&["fallback_addresses", &at.to_string()], address);
+        }
+    }
+
     fn done(self) -> Result<(), ApiError> {
         if self.0.is_empty() { Ok(()) } else { Err(ApiError::Invalid(self.0)) }
     }
 }
 
 impl TrunkIn {
-    fn check(self) -> Result<NewTrunk, ApiError> {
+    fn check(self, targets: &PrivateTargets) -> Result<NewTrunk, ApiError> {
         let mut checks = Checks::default();
         let name = checks.read(parse_name(&self.name)).unwrap_or_default();
         let inbound_config = checks.config("inbound_config", self.inbound_config);
         let outbound_config = checks.config("outbound_config", self.outbound_config);
+        let max_concurrent_calls = checks.limit("max_concurrent_calls", self.max_concurrent_calls);
+        let max_calls_per_second = checks.limit("max_calls_per_second", self.max_calls_per_second);
+        checks.targets(targets, outbound_config.as_ref());
         checks.done()?;
-        Ok(NewTrunk { name, managed_account_id: None, inbound_config, outbound_config })
+        Ok(NewTrunk {
+            name,
+            managed_account_id: None,
+            inbound_config,
+            outbound_config,
+            max_concurrent_calls,
+            max_calls_per_second,
+        })
     }
 }
 
 impl TrunkUpdateIn {
-    fn check(self) -> Result<TrunkUpdate, ApiError> {
+    fn check(self, targets: &PrivateTargets) -> Result<TrunkUpdate, ApiError> {
         let mut checks = Checks::default();
         let name = self.name.and_then(|name| {
             let name = name.ok_or_else(|| Invalid::field("name", "must not be null"));
@@ -205,8 +155,13 @@ impl TrunkUpdateIn {
         });
         let inbound_config = self.inbound_config.map(|config| checks.config("inbound_config", config));
         let outbound_config = self.outbound_config.map(|config| checks.config("outbound_config", config));
+        let max_concurrent_calls =
+            self.max_concurrent_calls.map(|limit| checks.limit("max_concurrent_calls", limit));
+        let max_calls_per_second =
+            self.max_calls_per_second.map(|limit| checks.limit("max_calls_per_second", limit));
+        checks.targets(targets, outbound_config.as_ref().and_then(Option::as_ref));
         checks.done()?;
-        Ok(TrunkUpdate { name, inbound_config, outbound_config })
+        Ok(TrunkUpdate { name, inbound_config, outbound_config, max_concurrent_calls, max_calls_per_second })
     }
 }
 
@@ -226,59 +181,29 @@ struct TrunkOut {
     /// Null when the trunk places no calls.
     #[schema(required)]
     outbound_config: Option<OutboundConfigOut>,
+    /// Calls at once; left out when only the node's limit counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    max_concurrent_calls: Option<u32>,
+    /// New calls a second; left out when there is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    max_calls_per_second: Option<u32>,
     created_at: TimeText,
     updated_at: TimeText,
 }
 
-/// Governs calls arriving from the carrier.
-#[derive(Serialize, ToSchema)]
-#[schema(as = InboundConfig)]
-struct InboundConfigOut {
-    /// Apply noise cancellation to inbound audio.
-    enable_noise_cancellation: bool,
-    /// Media encryption policy.
-    media_encryption: MediaEncryptionText,
-    /// Sources permitted to send calls; null means any.
-    #[schema(required)]
-    allowed_addresses: Option<Vec<String>>,
-}
-
-/// How to reach the carrier to place calls. The password is never shown.
-#[derive(Serialize, ToSchema)]
-#[schema(as = OutboundConfig)]
-struct OutboundConfigOut {
-    /// Carrier SIP host or domain, with an optional port.
-    address: String,
-    /// SIP auth username.
-    auth_username: String,
-    /// Transport protocol.
-    transport: TransportText,
-    /// Media encryption policy.
-    media_encryption: MediaEncryptionText,
-}
-
 impl From<Trunk> for TrunkOut {
     fn from(trunk: Trunk) -> Self {
-        let inbound = |config: InboundConfig| InboundConfigOut {
-            enable_noise_cancellation: config.enable_noise_cancellation,
-            media_encryption: Text(config.media_encryption),
-            allowed_addresses: config
-                .allowed_addresses
-                .map(|list| list.iter().map(ToString::to_string).collect()),
-        };
-        let outbound = |config: OutboundConfig| OutboundConfigOut {
-            address: config.address.to_string(),
-            auth_username: config.auth_username,
-            transport: Text(config.transport),
-            media_encryption: Text(config.media_encryption),
-        };
         Self {
             id: Text(trunk.id),
             organization_id: Text(trunk.organization_id),
             name: trunk.name,
             managed_account_id: trunk.managed_account_id,
-            inbound_config: trunk.inbound_config.map(inbound),
-            outbound_config: trunk.outbound_config.map(outbound),
+            inbound_config: trunk.inbound_config.map(Into::into),
+            outbound_config: trunk.outbound_config.map(Into::into),
+            max_concurrent_calls: trunk.max_concurrent_calls,
+            max_calls_per_second: trunk.max_calls_per_second,
             created_at: Text(trunk.created_at),
             updated_at: Text(trunk.updated_at),
         }
@@ -341,9 +266,9 @@ async fn get(
     caller: Caller<TrunksRead>,
     At(path): At<TrunkPath>,
     State(state): State<ApiState>,
-) -> Result<Json<TrunkOut>, ApiError> {
+) -> Result<Tagged<TrunkOut>, ApiError> {
     let trunk = state.store.trunk(caller.organization, path.id.0).await.map_err(of(TRUNK))?;
-    Ok(Json(trunk.into()))
+    Ok(Tagged(trunk.updated_at, trunk.into()))
 }
 
 /// Makes a customer-owned trunk.
@@ -356,9 +281,13 @@ async fn create(
     State(state): State<ApiState>,
     Body(body): Body<TrunkIn>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let (trunk, sequence) = state.store.create_trunk(caller.organization, body.check()?).await?;
+    let (trunk, sequence) =
+        state.store.create_trunk(caller.organization, body.check(&state.private_targets)?).await?;
     state.in_force(sequence).await?;
-    Ok((super::location(format!("/core/trunks/{}", trunk.id)), Json(TrunkOut::from(trunk))))
+    Ok((
+        super::location(format!("/core/trunks/{}", trunk.id)),
+        Tagged(trunk.updated_at, TrunkOut::from(trunk)),
+    ))
 }
 
 /// Changes a trunk's name and config. What is left out stays, null clears, an object replaces that whole config.
@@ -370,13 +299,15 @@ async fn update(
     caller: Caller<TrunksManage>,
     At(path): At<TrunkPath>,
     State(state): State<ApiState>,
+    IfMatch(precondition): IfMatch,
     Body(body): Body<TrunkUpdateIn>,
-) -> Result<Json<TrunkOut>, ApiError> {
-    let change = body.check()?;
-    let (trunk, sequence) =
-        state.store.update_trunk(caller.organization, path.id.0, change, false).await.map_err(of(TRUNK))?;
+) -> Result<Tagged<TrunkOut>, ApiError> {
+    let change = body.check(&state.private_targets)?;
+    let changed =
+        state.store.update_trunk(caller.organization, path.id.0, change, false, &precondition).await;
+    let (trunk, sequence) = changed.map_err(of(TRUNK))?;
     state.in_force(sequence).await?;
-    Ok(Json(trunk.into()))
+    Ok(Tagged(trunk.updated_at, trunk.into()))
 }
 
 /// Deletes a trunk. Calls in progress go on.
@@ -388,9 +319,10 @@ async fn delete(
     caller: Caller<TrunksManage>,
     At(path): At<TrunkPath>,
     State(state): State<ApiState>,
+    IfMatch(precondition): IfMatch,
 ) -> Result<StatusCode, ApiError> {
-    let sequence =
-        state.store.delete_trunk(caller.organization, path.id.0, false).await.map_err(of(TRUNK))?;
+    let gone = state.store.delete_trunk(caller.organization, path.id.0, false, &precondition).await;
+    let sequence = gone.map_err(of(TRUNK))?;
     state.in_force(sequence).await?;
     Ok(StatusCode::NO_CONTENT)
 }

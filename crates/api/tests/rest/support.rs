@@ -105,7 +105,7 @@ impl TestApi {
         let (cluster, feed, inbox) = Cluster::in_process();
         cluster.set_sip_presence(Some(presence()));
         let edge = Arc::new(Mutex::new(Edge::default()));
-        let mut setup = Setup { apply: true, rate: None };
+        let mut setup = Setup { apply: true, rate: None, targets: model::PrivateTargets::Allow };
         change(&mut setup);
         let feed = if setup.apply {
             tokio::spawn(apply(store.clone(), feed));
@@ -116,7 +116,8 @@ impl TestApi {
         tokio::spawn(obey(store.clone(), Arc::clone(&edge), inbox));
         let state =
             ApiState::new(store.clone(), cluster.clone(), "n1".into(), "0.1.0".into(), Arc::new(Healthy));
-        let router = api::router(state.with_rate_limit(setup.rate));
+        let state = state.with_rate_limit(setup.rate).with_private_targets(setup.targets);
+        let router = api::router(state);
         let key = key.token.expose().to_owned();
         Self { router, store, cluster, edge, organization: organization.id, key, feed, directory }
     }
@@ -136,7 +137,9 @@ impl TestApi {
     pub(crate) async fn raw(&self, request: Request<Body>) -> Reply {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
+        // A stream of events has no end to wait for.
+        let endless = parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        let bytes = if endless { bytes::Bytes::new() } else { body.collect().await.unwrap().to_bytes() };
         let text = String::from_utf8_lossy(&bytes).into_owned();
         assert!(!text.contains(CANARY), "the password is in an answer: {text}");
         assert!(!format!("{:?}", parts.headers).contains(CANARY));
@@ -192,6 +195,8 @@ impl TestApi {
             managed_account_id: Some("AC1".to_owned()),
             inbound_config: None,
             outbound_config: None,
+            max_concurrent_calls: None,
+            max_calls_per_second: None,
         };
         let (trunk, _) = self.store.create_trunk(self.organization, new).await.unwrap();
         trunk.id.to_string()
@@ -223,6 +228,7 @@ impl TestApi {
 pub(crate) struct Setup {
     pub(crate) apply: bool,
     pub(crate) rate: Option<std::num::NonZeroU32>,
+    pub(crate) targets: model::PrivateTargets,
 }
 
 pub(crate) fn outbound() -> Value {
@@ -272,6 +278,22 @@ async fn obey(store: Store, edge: Arc<Mutex<Edge>>, mut inbox: CallInbox) {
                     }
                 };
                 let _ = reply.send(answer);
+            }
+            CallCommand::Simulate(call, reply) => {
+                let detail = format!("{} {} {}", call.source, call.from, call.to);
+                let step = model::Step { rule: "number".into(), result: model::RuleResult::Fail, detail };
+                let _ = reply.send(Ok(cluster::Simulated {
+                    accepted: false,
+                    status: 404,
+                    agent_id: None,
+                    agent_version_id: None,
+                    reason: "number_not_on_file".to_owned(),
+                    steps: vec![step],
+                    advice: "Add the number.".to_owned(),
+                }));
+            }
+            CallCommand::Probe(_, reply) => {
+                let _ = reply.send(Ok(cluster::Probed { detail: "silent".to_owned(), ..Default::default() }));
             }
         }
     }

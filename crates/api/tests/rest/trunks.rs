@@ -172,9 +172,7 @@ async fn unknown_fields_are_refused_by_name() {
     let api = TestApi::start().await;
     let id = api.trunk("t").await;
     let path = format!("/core/trunks/{id}");
-    for field in
-        ["organization_id", "managed_account_id", "id", "created_at", "inbound", "max_concurrent_calls"]
-    {
+    for field in ["organization_id", "managed_account_id", "id", "created_at", "inbound", "max_calls"] {
         let refused = api.post("/core/trunks", json!({"name": "u", field: "x"})).await.names(field);
         assert_eq!(refused.body["errors"][0]["type"], "unknown_field");
         api.put(&path, json!({field: null})).await.names(field);

@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use super::authenticate::Account;
 use super::cancel::Cancel;
-use super::{EndCause, Ended, Event, Identity, Invite, Reason, Session, State, branch, derived, label, tag};
+use super::{EndCause, Ended, Event, Identity, Invite, Reason, Session, State, branch, tag};
 use crate::dialog::Dialog;
 use crate::hop::Hop;
 use crate::message::{HeaderName, RequestBuilder, Response};
-use crate::stateless::{self, hex};
+use crate::stateless;
 use crate::transaction::{InviteClient, InviteOutcome};
 
 /// Early dialogs of a forked INVITE that are told apart; requests inside another one get 481.
@@ -58,7 +58,7 @@ impl Session {
     #[must_use]
     pub fn connect(mut invite: Invite, hop: Hop, identity: Identity, now: Instant) -> Self {
         let local_tag = tag(&identity);
-        let call_id: String = (0..2).map(|n| hex(&derived(&identity, label::CALL_ID, n))).collect();
+        let call_id = super::call_id(&identity);
         let calling = Calling {
             account: invite.credentials.take().map(|credentials| Account::new(credentials, hop)),
             local: format!("{};tag={local_tag}", invite.from).into(),
@@ -70,7 +70,7 @@ impl Session {
             early: Vec::new(),
             bye_reason: None,
         };
-        let mut session = Self::new(identity, call_id.into(), local_tag);
+        let mut session = Self::new(identity, call_id, local_tag);
         session.calling = Some(Box::new(calling));
         session.send_invite(hop, now);
         session

@@ -279,10 +279,15 @@ fn derived(identity: &Identity, label: u8, number: u32) -> [u8; 8] {
     bytes
 }
 
-fn tag(identity: &Identity) -> Box<str> {
+pub(crate) fn tag(identity: &Identity) -> Box<str> {
     hex(&derived(identity, label::TAG, 0)).into()
 }
 
-fn branch(identity: &Identity, number: u32) -> Box<str> {
+pub(crate) fn call_id(identity: &Identity) -> Box<str> {
+    let halves: String = (0..2).map(|n| hex(&derived(identity, label::CALL_ID, n))).collect();
+    halves.into()
+}
+
+pub(crate) fn branch(identity: &Identity, number: u32) -> Box<str> {
     format!("z9hG4bK{}", hex(&derived(identity, label::BRANCH, number))).into()
 }

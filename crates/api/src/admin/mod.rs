@@ -1,0 +1,11 @@
+//! The resources under `/admin`: the organization's keys, and what a credential may do.
+
+mod keys;
+mod scopes;
+
+use crate::routes::Routes;
+
+/// Every guarded operation.
+pub(crate) fn routes() -> Routes {
+    Routes::new().merge(keys::routes()).merge(scopes::routes())
+}
