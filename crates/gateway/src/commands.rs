@@ -66,6 +66,6 @@ fn start(edge: &Arc<Edge>, originate: Box<Originate>) -> Result<(), CallError> {
     edge.counters.count(Counter::CallsOutbound);
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
     edge.calls.add_conversation(originate.conversation.id, mailbox.clone());
-    tokio::spawn(call::outbound(Arc::clone(edge), originate, permit, mailbox, inputs));
+    tokio::spawn(call::outbound::run(Arc::clone(edge), originate, permit, mailbox, inputs));
     Ok(())
 }

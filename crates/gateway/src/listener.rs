@@ -162,9 +162,9 @@ fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) {
     edge.counters.count(Counter::CallsInbound);
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
     edge.calls.add_dialog(key, mailbox.clone());
-    tokio::spawn(call::inbound(
+    tokio::spawn(call::inbound::run(
         Arc::clone(edge),
-        call::Arrival { invite: request, hop, route, verdict, permit, key },
+        call::inbound::Arrival { invite: request, hop, route, verdict, permit, key },
         mailbox,
         inputs,
     ));

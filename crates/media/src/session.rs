@@ -4,18 +4,17 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+mod latch;
+mod play;
+
 pub use crate::player::Player;
 
 use crate::dtmf;
 use crate::offer_answer::Negotiated;
 use crate::rtp::{self, Packet};
 
-/// Packets in order before another source is believed.
-const PROBATION: u8 = 4;
-/// How long another port of the signalled address may take over.
-const PORT_CHANGE: Duration = Duration::from_secs(5);
-/// Frames sent at once after the clock was held up; older ones are skipped.
-const MAX_CATCH_UP: u32 = 5;
+use latch::Latch;
+
 /// Samples kept for a tap: 10 minutes.
 const MAX_CAPTURED: usize = 8_000 * 600;
 /// Most samples in a frame: 60 ms.
@@ -122,15 +121,6 @@ impl Outbox {
     }
 }
 
-/// A source on probation.
-#[derive(Debug, Clone, Copy)]
-struct Candidate {
-    from: SocketAddr,
-    ssrc: u32,
-    next: u16,
-    seen: u8,
-}
-
 /// What is known of the stream that is taken.
 #[derive(Debug, Clone, Copy)]
 struct Stream {
@@ -149,13 +139,9 @@ struct Stream {
 pub struct Session {
     negotiated: Negotiated,
     agent: Agent,
-    signalling_source: IpAddr,
     initial_timeout: Duration,
     timeout: Duration,
-    /// Where we send, and the only source that is taken; `None` until the first packet.
-    locked: Option<SocketAddr>,
-    learning_until: Instant,
-    candidate: Option<Candidate>,
+    latch: Latch,
     stream: Option<Stream>,
     ssrc: u32,
     sequence: u16,
@@ -180,14 +166,11 @@ impl Session {
     pub fn new(config: SessionConfig, now: Instant) -> Self {
         let [a, b, c, d, e, f, g, h, i, j, ..] = config.seed;
         Self {
+            latch: Latch::new(config.negotiated.remote, config.signalling_source, now),
             negotiated: config.negotiated,
             agent: config.agent,
-            signalling_source: config.signalling_source.to_canonical(),
             initial_timeout: config.initial_timeout,
             timeout: config.timeout,
-            locked: None,
-            learning_until: now + PORT_CHANGE,
-            candidate: None,
             stream: None,
             ssrc: u32::from_be_bytes([a, b, c, d]),
             sequence: u16::from_be_bytes([e, f]),
@@ -216,11 +199,7 @@ impl Session {
 
     /// A new agreement: the source is learned afresh, and hold pauses agent and timeouts.
     pub fn update(&mut self, negotiated: Negotiated, now: Instant) {
-        if self.negotiated.remote != negotiated.remote {
-            self.locked = None;
-            self.candidate = None;
-            self.learning_until = now + PORT_CHANGE;
-        }
+        self.latch.signalled(negotiated.remote, now);
         self.negotiated = negotiated;
         self.resume(now);
     }
@@ -248,7 +227,7 @@ impl Session {
             return;
         };
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        if !self.believes(from, &packet, now) {
+        if !self.latch.believes(from, &packet, now) {
             self.statistics.dropped_source += 1;
             return;
         }
@@ -272,7 +251,7 @@ impl Session {
             self.negotiated.codec.decode(packet.payload, captured);
         }
         let echoes = self.started && matches!(self.agent, Agent::Echo) && self.negotiated.direction.sends();
-        if let (true, Some(to)) = (echoes, self.locked) {
+        if let (true, Some(to)) = (echoes, self.latch.locked()) {
             let back = Packet {
                 sequence: packet.sequence.wrapping_add(stream.sequence_offset),
                 timestamp: packet.timestamp.wrapping_add(stream.timestamp_offset),
@@ -283,47 +262,6 @@ impl Session {
             out.push(to, &back.header(), packet.payload);
             self.statistics.sent += 1;
         }
-    }
-
-    /// The rules of who is believed: the signalled address at once; another port of it after four packets in order
-    /// within the first five seconds; the signalling's source after as many. Once locked, only a new offer unlocks.
-    fn believes(&mut self, from: SocketAddr, packet: &Packet<'_>, now: Instant) -> bool {
-        if let Some(locked) = self.locked {
-            if locked == from {
-                return true;
-            }
-            // The signalled address spoke first; another port of it may still take over while learning.
-            if locked != self.negotiated.remote || now >= self.learning_until {
-                return false;
-            }
-        } else if from == self.negotiated.remote {
-            self.locked = Some(from);
-            self.candidate = None;
-            return true;
-        }
-        let same_address = from.ip() == self.negotiated.remote.ip();
-        let may_learn = if same_address {
-            now < self.learning_until
-        } else {
-            from.ip() == self.signalling_source && self.locked.is_none()
-        };
-        if !may_learn {
-            return false;
-        }
-        let next = packet.sequence.wrapping_add(1);
-        let seen = match self.candidate {
-            Some(c) if c.from == from && c.ssrc == packet.ssrc && c.next == packet.sequence => {
-                c.seen.saturating_add(1)
-            }
-            _ => 1,
-        };
-        self.candidate = Some(Candidate { from, ssrc: packet.ssrc, next, seen });
-        if seen < PROBATION {
-            return false;
-        }
-        self.locked = Some(from);
-        self.candidate = None;
-        true
     }
 
     /// Counts by sequence number (RFC 3550 A.1, A.3). A new SSRC is a new stream, joined to what was sent before.
@@ -371,51 +309,6 @@ impl Session {
         if self.silence_ends().is_some_and(|at| at <= now) {
             self.silent_since = None;
             self.events.push_back(MediaEvent::Timeout { ever_received: self.ever_received });
-        }
-    }
-
-    /// Frames by the session's clock: each deadline follows from the one before, so nothing drifts.
-    fn play(&mut self, now: Instant, out: &mut Outbox) {
-        let Agent::Play(player) = &mut self.agent else { return };
-        let ptime = Duration::from_millis(self.negotiated.ptime_ms.into());
-        let samples = usize::try_from(self.negotiated.ptime_ms * 8).unwrap_or(MAX_FRAME).min(MAX_FRAME);
-        let step = self.negotiated.ptime_ms * 8;
-        let mut burst = 0;
-        while let Some(at) = self.next_frame.filter(|at| *at <= now) {
-            if burst == MAX_CATCH_UP {
-                // What should have been said meanwhile is skipped as silence of that length.
-                let late = u32::try_from(now.duration_since(at).as_millis()).unwrap_or(u32::MAX)
-                    / self.negotiated.ptime_ms.max(1)
-                    + 1;
-                self.statistics.skipped_frames += u64::from(late);
-                self.timestamp = self.timestamp.wrapping_add(step.wrapping_mul(late));
-                self.next_frame = Some(at + ptime * late);
-                self.marker = true;
-                return;
-            }
-            burst += 1;
-            let mut frame = [0; MAX_FRAME];
-            let frame = &mut frame[..samples];
-            if !player.fill(frame) {
-                self.next_frame = None;
-                self.finish_at = Some(at);
-                return;
-            }
-            self.payload.clear();
-            self.negotiated.codec.encode(frame, &mut self.payload);
-            self.sequence = self.sequence.wrapping_add(1);
-            self.timestamp = self.timestamp.wrapping_add(step);
-            let packet = Packet {
-                marker: std::mem::take(&mut self.marker),
-                payload_type: self.negotiated.payload_type,
-                sequence: self.sequence,
-                timestamp: self.timestamp,
-                ssrc: self.ssrc,
-                payload: &[],
-            };
-            out.push(self.locked.unwrap_or(self.negotiated.remote), &packet.header(), &self.payload);
-            self.statistics.sent += 1;
-            self.next_frame = Some(at + ptime);
         }
     }
 

@@ -177,11 +177,11 @@ async fn unknown_fields_are_refused_by_name() {
         assert_eq!(refused.body["errors"][0]["type"], "unknown_field");
         api.put(&path, json!({field: null})).await.names(field);
     }
-    for field in ["auth_username", "media_addresses", "allowed_adresses"] {
+    for field in ["auth_user", "media_address", "allowed_adresses"] {
         let body = json!({"name": "u", "inbound_config": {field: "x"}});
         api.post("/core/trunks", body).await.names(&format!("inbound_config.{field}"));
     }
-    for field in ["register", "fallback_addresses", "headers", "max_calls_per_second"] {
+    for field in ["registers", "fallback_address", "max_calls_per_second"] {
         let mut config = outbound();
         config[field] = json!(true);
         let refused = api.put(&path, json!({"outbound_config": config})).await;

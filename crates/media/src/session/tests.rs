@@ -1,3 +1,5 @@
+use super::latch::PORT_CHANGE;
+use super::play::MAX_CATCH_UP;
 use super::*;
 use crate::codec::Codec;
 use crate::offer_answer::{Direction, TelephoneEvent};

@@ -1,0 +1,281 @@
+//! A call from outside: from the accepted INVITE to our 200 OK.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cluster::CallError;
+use media::offer_answer::OfferAnswer;
+use media::session::Agent;
+use model::{Conversation, ConversationId, ConversationStatus, Direction, Timestamp};
+use serde_json::Value;
+use signaling::{Event, Hop, Refusal, Request, Session, StatusCode};
+use tokio::sync::mpsc;
+
+use super::offer::local_media;
+use super::{Call, Registered, flush, linger, until};
+use crate::admission::CallPermit;
+use crate::agent_link;
+use crate::calls::{CallInput, Key, Mailbox};
+use crate::counters::Counter;
+use crate::edge::Edge;
+use crate::inbound::{self, Answer, Route, Verdict};
+use crate::inbound_routing::{self, Chosen};
+use crate::sip_status::{self, OurReason};
+
+/// An accepted INVITE.
+pub(crate) struct Arrival {
+    pub(crate) invite: Request,
+    pub(crate) hop: Hop,
+    pub(crate) route: Route,
+    pub(crate) verdict: Verdict,
+    pub(crate) permit: CallPermit,
+    pub(crate) key: Key,
+}
+
+/// The task of a call from outside.
+pub(crate) async fn run(
+    edge: Arc<Edge>,
+    arrival: Arrival,
+    mailbox: Mailbox,
+    mut inputs: mpsc::Receiver<CallInput>,
+) {
+    let mut registered = Registered { edge: Arc::clone(&edge), keys: vec![arrival.key] };
+    // Boxed, so that what lingers for 64·T1 after the call is small.
+    let mut session = Box::pin(carry(&edge, arrival, mailbox, &mut inputs, &mut registered)).await;
+    linger(&edge, &mut session, &mut inputs).await;
+}
+
+async fn carry(
+    edge: &Arc<Edge>,
+    arrival: Arrival,
+    mailbox: Mailbox,
+    inputs: &mut mpsc::Receiver<CallInput>,
+    registered: &mut Registered,
+) -> Box<Session> {
+    let Arrival { invite, hop, route, mut verdict, permit, .. } = arrival;
+    let now = Instant::now();
+    let offer = invite.sdp();
+    let mut session = Box::new(Session::accept(invite, hop, edge.identity(hop), now));
+    let key = edge.calls.local_key(session.call_id(), session.local_tag());
+    edge.calls.add_dialog(key, mailbox.clone());
+    registered.keys.push(key);
+
+    let Some(chosen) = chosen(edge, &mut session, inputs, &route, &mut verdict, hop).await else {
+        return session;
+    };
+    let conversation = new_inbound(&route, &chosen, &verdict, session.call_id());
+    let socket = edge.rtp_ports.open(hop.remote.ip());
+    let local = local_media(edge, hop, socket.as_ref());
+    let mut call = Call {
+        edge: Arc::clone(edge),
+        mailbox,
+        session,
+        hop,
+        config: Arc::new(chosen.version.config.clone()),
+        conversation,
+        began: false,
+        from: verdict.from,
+        to: verdict.to,
+        steps: verdict.steps,
+        offer_answer: OfferAnswer::new(local),
+        offered: false,
+        description: None,
+        negotiated: None,
+        socket,
+        agent: None,
+        preparing: None,
+        leg: None,
+        ours: None,
+        deadline: None,
+        waiters: Vec::new(),
+        waiters_until: None,
+        advice: None,
+        _permit: permit,
+    };
+    if call.negotiate(offer.as_deref(), now) {
+        call.begin();
+        call.ask_agent(now);
+    }
+    let ended = call.run(inputs).await;
+    call.finish(&ended)
+}
+
+/// Who answers. While a webhook decides, the caller may give up. `None` when the call is over: refused, or given up.
+async fn chosen(
+    edge: &Arc<Edge>,
+    session: &mut Session,
+    inputs: &mut mpsc::Receiver<CallInput>,
+    route: &Route,
+    verdict: &mut Verdict,
+    hop: Hop,
+) -> Option<Chosen> {
+    let pending = match &route.answer {
+        Answer::Agent(chosen) => return Some(Chosen::clone(chosen)),
+        Answer::Webhook(pending) => pending,
+    };
+    let mut output = std::pin::pin!(inbound_routing::by_webhook(&edge.webhooks, pending));
+    let refused = loop {
+        flush(edge, session);
+        let mut over = false;
+        while let Some(event) = session.poll_event() {
+            over |= matches!(event, Event::Ended(_));
+        }
+        if over {
+            break inbound::refused(
+                487,
+                "cancelled",
+                "The caller gave up while the routing webhook decided.",
+            );
+        }
+        tokio::select! {
+            output = &mut output => {
+                let directory = edge.directory.load();
+                let slot = pending.slot.clone();
+                let steps = &mut verdict.steps;
+                match inbound_routing::choose(&directory, &pending.routing, output, slot, steps) {
+                    Ok(chosen) => return Some(chosen),
+                    Err(refused) => {
+                        session.refuse(Refusal::new(StatusCode(refused.status)), Instant::now());
+                        edge.counters.count(Counter::RejectedUnavailable);
+                        break refused;
+                    }
+                }
+            }
+            input = inputs.recv() => match input {
+                Some(CallInput::Sip(message)) => session.handle_message(message.0, message.1, Instant::now()),
+                Some(CallInput::Drain) => {
+                    session.refuse(Refusal::new(StatusCode(503)), Instant::now());
+                }
+                Some(CallInput::End(waiter)) => {
+                    let _ = waiter.send(Err(CallError::NotLive));
+                }
+                Some(CallInput::Media(_)) | None => {}
+            },
+            () = until(session.poll_timeout()) => session.handle_timeout(Instant::now()),
+        }
+    };
+    edge.records.decision(verdict.record(&refused, &edge.settings.node_name, hop, session.call_id()));
+    None
+}
+
+fn new_inbound(route: &Route, chosen: &Chosen, verdict: &Verdict, call_id: &str) -> Conversation {
+    let now = Timestamp::now();
+    let mut notes = Vec::new();
+    let inbound = route.trunk.as_ref().and_then(|t| t.inbound_config.as_ref());
+    if inbound.is_some_and(|c| c.enable_noise_cancellation) {
+        notes.push("noise_cancellation_not_applied: this release carries the call without it".to_owned());
+    }
+    Conversation {
+        id: ConversationId::new(),
+        organization_id: route.organization_id,
+        direction: Direction::Inbound,
+        status: ConversationStatus::Triggered,
+        user_id: verdict.from_number.as_ref().map_or_else(|| verdict.from.clone(), ToString::to_string),
+        agent_id: Some(chosen.version.agent_id),
+        agent_version_id: Some(chosen.version.id),
+        agent_number: route.number.clone(),
+        trunk_id: route.trunk.as_ref().map(|t| t.id),
+        initial_context: chosen.initial_context.clone().map(Value::Object),
+        custom_metadata: chosen.custom_metadata.clone().map(Value::Object),
+        created_at: now,
+        updated_at: now,
+        ringing_at: None,
+        answered_at: None,
+        ended_at: None,
+        ended_by: None,
+        sip_call_id: Some(call_id.to_owned()),
+        sip_status: None,
+        reason: None,
+        codec: None,
+        media_encryption: None,
+        notes,
+    }
+}
+
+impl Call {
+    /// Settles the media of an INVITE. `false` when the call was refused for it.
+    pub(super) fn negotiate(&mut self, offer: Option<&[u8]>, now: Instant) -> bool {
+        if self.socket.is_none() {
+            self.edge.counters.count(Counter::NoRtpPort);
+            self.advice = Some(
+                "No RTP port is free: widen media.ports, or spread the calls over more nodes.".to_owned(),
+            );
+            self.refuse(
+                Refusal {
+                    status: StatusCode(503),
+                    reason: None,
+                    headers: vec![("Retry-After".to_owned(), "5".to_owned())],
+                },
+                "no_rtp_port",
+                now,
+            );
+            return false;
+        }
+        let Some(offer) = offer else {
+            self.offered = true;
+            self.description = Some(Bytes::from(self.offer_answer.offer()));
+            return true;
+        };
+        match self.offer_answer.answer(offer) {
+            Ok((answer, negotiated)) => {
+                self.description = Some(Bytes::from(answer));
+                self.negotiated = Some(negotiated);
+                true
+            }
+            Err(error) => {
+                self.edge.counters.count(Counter::RejectedMedia);
+                let (host, _) = self.edge.reachable_at(self.hop);
+                let (refusal, code, advice) = sip_status::offer_refusal(&error, &host);
+                self.advice = Some(format!("{advice} ({error})"));
+                self.refuse(refusal, code, now);
+                false
+            }
+        }
+    }
+
+    /// Refuses before an agent was asked: a decision record, and no conversation.
+    pub(super) fn refuse(&mut self, refusal: Refusal, code: &'static str, now: Instant) {
+        self.conversation.reason = Some(code.to_owned());
+        self.session.refuse(refusal, now);
+    }
+
+    /// An agent version is asked to take the call: the conversation begins.
+    pub(super) fn begin(&mut self) {
+        self.began = true;
+        self.edge.calls.add_conversation(self.conversation.id, self.mailbox.clone());
+    }
+
+    pub(super) fn ask_agent(&mut self, now: Instant) {
+        match agent_link::ready_now(&self.config) {
+            Some(agent) => self.answer(agent, now),
+            None => {
+                let (edge, config) = (Arc::clone(&self.edge), Arc::clone(&self.config));
+                self.preparing = Some(Box::pin(async move {
+                    agent_link::prepare(&config, &edge.audio_files, &edge.settings.media.audio_dir).await
+                }));
+                let limit = Duration::from_millis(self.config.answer_timeout_ms.into());
+                self.deadline = Some((now + limit, OurReason::AgentNotReady));
+                if self.session.ring(now) {
+                    self.ringing();
+                }
+                self.record();
+            }
+        }
+    }
+
+    /// The agent is ready: 200 OK.
+    pub(super) fn answer(&mut self, agent: Agent, now: Instant) {
+        self.preparing = None;
+        let Some(description) = self.description.clone() else { return };
+        if !self.session.answer(description, now) {
+            return;
+        }
+        self.agent = Some(agent);
+        self.answered(StatusCode(200), now);
+        if let Some(negotiated) = self.negotiated.take() {
+            self.open_leg(negotiated, now);
+        }
+        self.record();
+    }
+}

@@ -1,0 +1,92 @@
+//! The media of a call: offers and answers of its dialog, and the leg on a media shard.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use media::offer_answer::{LocalMedia, Negotiated};
+use media::session::SessionConfig;
+use signaling::Hop;
+
+use super::Call;
+use crate::edge::{Edge, random};
+use crate::rtp_ports::RtpSocket;
+use crate::sip_status::{self, OurReason};
+
+pub(super) fn local_media(edge: &Edge, hop: Hop, socket: Option<&RtpSocket>) -> LocalMedia {
+    let seed = random();
+    let mut session_id = [0u8; 8];
+    session_id.copy_from_slice(&seed[..8]);
+    LocalMedia {
+        address: edge.media_address(hop.remote.ip()),
+        port: socket.map_or(0, RtpSocket::port),
+        // 62 bits: some peers read it as a signed number (RFC 4566 5.2 asks for a numeric string only).
+        session_id: u64::from_be_bytes(session_id) >> 2,
+        ..LocalMedia::default()
+    }
+}
+
+impl Call {
+    /// Hands the RTP socket to a media shard, or tells the shard of the new agreement.
+    pub(super) fn open_leg(&mut self, negotiated: Negotiated, now: Instant) {
+        self.conversation.codec = Some(negotiated.codec.name().to_owned());
+        self.conversation.media_encryption = Some("none".to_owned());
+        if let Some(leg) = &self.leg {
+            leg.update(negotiated);
+            return;
+        }
+        let (Some(socket), Some(agent)) = (self.socket.take(), self.agent.take()) else { return };
+        let media = &self.edge.settings.media;
+        let config = SessionConfig {
+            negotiated,
+            agent,
+            seed: random(),
+            signalling_source: self.hop.remote.ip(),
+            initial_timeout: media.initial_timeout,
+            timeout: media.timeout,
+            tap: false,
+        };
+        let session = media::session::Session::new(config, now);
+        let leg = self.edge.shards.open(socket, session, self.mailbox.clone());
+        leg.start();
+        self.leg = Some(leg);
+    }
+
+    /// The answer to our offer.
+    pub(super) fn take_answer(&mut self, answer: Option<&[u8]>, now: Instant) {
+        self.offered = false;
+        let negotiated = match answer {
+            Some(answer) => self.offer_answer.accept(answer).map_err(|e| e.to_string()),
+            None => Err("the answer carries no SDP".to_owned()),
+        };
+        match negotiated {
+            Ok(negotiated) => self.open_leg(negotiated, now),
+            Err(problem) => {
+                self.advice = Some(format!("The peer's SDP answer cannot be used: {problem}."));
+                self.end(OurReason::BadAnswer, now);
+            }
+        }
+    }
+
+    /// A new offer inside the dialog: every one is applied, or refused and the call goes on as it was.
+    pub(super) fn on_offer(&mut self, offer: Option<&[u8]>, now: Instant) {
+        let Some(offer) = offer else {
+            self.offered = true;
+            let offer = Bytes::from(self.offer_answer.offer());
+            self.session.answer_offer(offer, now);
+            return;
+        };
+        match self.offer_answer.answer(offer) {
+            Ok((answer, negotiated)) => {
+                if self.session.answer_offer(Bytes::from(answer), now) {
+                    self.open_leg(negotiated, now);
+                    self.record();
+                }
+            }
+            Err(error) => {
+                let (host, _) = self.edge.reachable_at(self.hop);
+                let (refusal, _, _) = sip_status::offer_refusal(&error, &host);
+                self.session.refuse_offer(refusal, now);
+            }
+        }
+    }
+}
