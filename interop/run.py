@@ -3,17 +3,12 @@
 
 Closes with a line in the form of cargo's test runner, which scripts/test adds up.
 """
+import importlib
+import pathlib
 import sys
 import traceback
 
-import test_durability
-import test_hostile
-import test_inbound
-import test_outbound
-import test_seed
-import test_sipp
-
-MODULES = [test_seed, test_inbound, test_outbound, test_sipp, test_hostile, test_durability]
+MODULES = [importlib.import_module(p.stem) for p in sorted(pathlib.Path(__file__).parent.glob("test_*.py"))]
 
 
 def main():
