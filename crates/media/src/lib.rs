@@ -4,8 +4,10 @@
 pub mod codec;
 pub mod detect;
 pub mod dtmf;
+pub mod link;
 pub mod offer_answer;
 pub mod player;
+pub mod playout;
 pub mod rtp;
 pub mod sdp;
 pub mod session;

@@ -2,6 +2,7 @@
 //! means the call is gone. Driven by a media shard.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 mod latch;
@@ -10,6 +11,7 @@ mod play;
 pub use crate::player::Player;
 
 use crate::dtmf;
+use crate::link::Link;
 use crate::offer_answer::Negotiated;
 use crate::rtp::{self, Packet};
 
@@ -27,8 +29,29 @@ pub enum Agent {
     Echo,
     /// Says something.
     Play(Player),
+    /// Speaks and hears by a link; silence is sent while it says nothing.
+    Linked(Arc<Link>),
     /// Only listens.
     Silent,
+}
+
+impl Agent {
+    /// Whether frames are sent by our own clock.
+    fn speaks(&self) -> bool {
+        matches!(self, Self::Play(_) | Self::Linked(_))
+    }
+
+    /// The next frame. `false` when the agent has said everything.
+    fn fill(&mut self, frame: &mut [i16]) -> bool {
+        match self {
+            Self::Play(player) => player.fill(frame),
+            Self::Linked(link) => {
+                link.take(frame);
+                true
+            }
+            Self::Echo | Self::Silent => false,
+        }
+    }
 }
 
 /// What a session is told at its beginning.
@@ -158,6 +181,7 @@ pub struct Session {
     statistics: Statistics,
     captured: Option<Vec<i16>>,
     payload: Vec<u8>,
+    heard: Vec<i16>,
 }
 
 impl Session {
@@ -186,6 +210,7 @@ impl Session {
             statistics: Statistics::default(),
             captured: config.tap.then(Vec::new),
             payload: Vec::with_capacity(MAX_FRAME),
+            heard: Vec::with_capacity(MAX_FRAME),
         }
     }
 
@@ -204,10 +229,16 @@ impl Session {
         self.resume(now);
     }
 
+    /// Somebody else speaks from now on.
+    pub fn set_agent(&mut self, agent: Agent, now: Instant) {
+        self.agent = agent;
+        self.finish_at = None;
+        self.resume(now);
+    }
+
     fn resume(&mut self, now: Instant) {
         let sends = self.negotiated.direction.sends();
-        let playing =
-            self.started && sends && matches!(self.agent, Agent::Play(_)) && self.finish_at.is_none();
+        let playing = self.started && sends && self.agent.speaks() && self.finish_at.is_none();
         if !playing {
             self.next_frame = None;
             self.marker = true;
@@ -249,6 +280,13 @@ impl Session {
             }
         } else if let Some(captured) = self.captured.as_mut().filter(|c| c.len() < MAX_CAPTURED) {
             self.negotiated.codec.decode(packet.payload, captured);
+        }
+        if let (Agent::Linked(link), true, false) =
+            (&self.agent, self.started && self.negotiated.direction.receives(), event)
+        {
+            self.heard.clear();
+            self.negotiated.codec.decode(packet.payload, &mut self.heard);
+            link.hear(&self.heard);
         }
         let echoes = self.started && matches!(self.agent, Agent::Echo) && self.negotiated.direction.sends();
         if let (true, Some(to)) = (echoes, self.latch.locked()) {

@@ -11,7 +11,9 @@ pub(super) const MAX_CATCH_UP: u32 = 5;
 impl Session {
     /// Frames by the session's clock: each deadline follows from the one before, so nothing drifts.
     pub(super) fn play(&mut self, now: Instant, out: &mut Outbox) {
-        let Agent::Play(player) = &mut self.agent else { return };
+        if !self.agent.speaks() {
+            return;
+        }
         let ptime = Duration::from_millis(self.negotiated.ptime_ms.into());
         let samples = usize::try_from(self.negotiated.ptime_ms * 8).unwrap_or(MAX_FRAME).min(MAX_FRAME);
         let step = self.negotiated.ptime_ms * 8;
@@ -31,7 +33,7 @@ impl Session {
             burst += 1;
             let mut frame = [0; MAX_FRAME];
             let frame = &mut frame[..samples];
-            if !player.fill(frame) {
+            if !self.agent.fill(frame) {
                 self.next_frame = None;
                 self.finish_at = Some(at);
                 return;

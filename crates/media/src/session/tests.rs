@@ -3,6 +3,7 @@ use super::play::MAX_CATCH_UP;
 use super::*;
 use crate::codec::Codec;
 use crate::offer_answer::{Direction, TelephoneEvent};
+use crate::playout::{Limits, Overrun};
 
 const PEER: &str = "198.51.100.10:4000";
 
@@ -180,4 +181,97 @@ fn digits_and_unknown_payload_types() {
     session.handle_rtp(b"junk", PEER.parse().unwrap(), now, &mut out);
     let statistics = session.statistics();
     assert_eq!((statistics.dropped_payload_type, statistics.dropped_malformed), (1, 1));
+}
+
+fn link() -> Arc<Link> {
+    let limits = Limits { queued_ms: 120_000, overrun: Overrun::RefuseNew, marks: 100 };
+    Arc::new(Link::new(8_000, limits, || ()))
+}
+
+/// Runs a session's clock for a while, and returns when each packet left and its samples.
+fn run(session: &mut Session, now: &mut Instant, length: Duration) -> Vec<(Instant, Vec<i16>)> {
+    let (mut out, mut sent, end) = (Outbox::default(), Vec::new(), *now + length);
+    while let Some(due) = session.poll_timeout().filter(|due| *due < end) {
+        *now = due.max(*now);
+        session.handle_timeout(*now, &mut out);
+        for (_, bytes) in out.iter() {
+            let mut samples = Vec::new();
+            Codec::Pcmu.decode(Packet::parse(bytes).unwrap().payload, &mut samples);
+            sent.push((*now, samples));
+        }
+        out.clear();
+    }
+    *now = end;
+    sent
+}
+
+#[test]
+fn a_linked_agent_is_paced_by_our_clock_and_cleared_within_a_frame() {
+    let start = Instant::now();
+    let link = link();
+    let mut session = session(Agent::Linked(Arc::clone(&link)), start);
+    let mut now = start;
+    let tone: Vec<i16> = {
+        let mut player = Player::tones(&[(440.0, 2_000)], false);
+        let mut samples = vec![0; 16_000];
+        player.fill(&mut samples);
+        samples
+    };
+    link.say(&tone);
+    link.mark("end".to_owned()).unwrap();
+    let sent = run(&mut session, &mut now, Duration::from_secs(1));
+    assert_eq!(sent.len(), 50);
+    assert!(sent.windows(2).all(|w| w[1].0 - w[0].0 == Duration::from_millis(20)));
+    let heard: Vec<i16> = sent.into_iter().flat_map(|(_, samples)| samples).collect();
+    assert!(crate::detect::hears(&heard, 8_000, 440.0));
+    assert_eq!(link.next_mark(), None);
+    link.clear();
+    assert!(link.next_mark().is_some_and(|mark| mark.cleared));
+    let silent = run(&mut session, &mut now, Duration::from_secs(1));
+    assert_eq!(silent.len(), 50);
+    assert!(silent.iter().all(|(_, samples)| samples.iter().all(|&s| s == 0)));
+}
+
+#[test]
+fn nothing_is_sent_or_lost_on_hold() {
+    let start = Instant::now();
+    let (link, mut now) = (link(), start);
+    let mut session = session(Agent::Linked(Arc::clone(&link)), start);
+    link.say(&[1_000; 1_600]);
+    session.update(Negotiated { direction: Direction::RecvOnly, ..negotiated() }, now);
+    assert!(run(&mut session, &mut now, Duration::from_secs(1)).is_empty());
+    assert_eq!(link.progress().queued, 1_600);
+    session.update(negotiated(), now);
+    let sent = run(&mut session, &mut now, Duration::from_millis(210));
+    assert_eq!(sent.iter().filter(|(_, s)| s[159] != 0).count(), 10);
+}
+
+#[test]
+fn two_links_crosswise_are_a_bridge() {
+    let start = Instant::now();
+    let links = [link(), link()];
+    let mut sessions = links.clone().map(|link| session(Agent::Linked(link), start));
+    let mut out = Outbox::default();
+    let mut now = start;
+    let mut heard = Vec::new();
+    for n in 0..100u16 {
+        let payload: Vec<u8> = {
+            let mut bytes = Vec::new();
+            let tone = |i: u16| {
+                let phase = f32::from(n * 160 + i) * 700.0 / 8_000.0 * std::f32::consts::TAU;
+                (8_000.0 * phase.sin()) as i16
+            };
+            Codec::Pcmu.encode(&(0..160).map(tone).collect::<Vec<_>>(), &mut bytes);
+            bytes
+        };
+        sessions[0].handle_rtp(&packet(n, 9, 0, &payload), PEER.parse().unwrap(), now, &mut out);
+        let mut frame = Vec::new();
+        while links[0].listen(&mut frame) {}
+        links[1].say(&frame);
+        heard.extend(
+            run(&mut sessions[1], &mut now, Duration::from_millis(20)).into_iter().flat_map(|(_, s)| s),
+        );
+    }
+    assert!(crate::detect::hears(&heard[800..], 8_000, 700.0));
+    assert_eq!(links[1].statistics().playout.underruns, 0);
 }
