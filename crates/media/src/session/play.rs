@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Agent, MAX_FRAME, Outbox, Session};
+use super::{MAX_FRAME, Outbox, Session};
 use crate::rtp::Packet;
 
 /// Frames sent at once after the clock was held up; older ones are skipped.
