@@ -8,6 +8,7 @@ pub mod link;
 pub mod offer_answer;
 pub mod player;
 pub mod playout;
+pub mod resample;
 pub mod rtp;
 pub mod sdp;
 pub mod session;
