@@ -1,6 +1,7 @@
 //! One call: the only place where signalling and media meet. A session says "an offer is needed" or "this answer
 //! came", the call asks `media` and hands the bytes back; neither knows the other.
 
+mod attempt;
 mod finish;
 pub(crate) mod inbound;
 mod offer;
@@ -16,7 +17,7 @@ use cluster::CallError;
 use media::offer_answer::{Negotiated, OfferAnswer};
 use media::session::{Agent, MediaEvent};
 use model::{AgentConfig, Conversation, ConversationStatus, Direction, Step, Timestamp};
-use signaling::{Ended, Event, Hop, Reason, Refusal, Session, StatusCode};
+use signaling::{Ended, Event, Hop, Message, Reason, Refusal, Session, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::CallPermit;
@@ -60,6 +61,8 @@ struct Call {
     leg: Option<Leg>,
     ours: Option<OurReason>,
     deadline: Option<(Instant, OurReason)>,
+    /// When a target that has said nothing is left for the next.
+    try_until: Option<Instant>,
     waiters: Vec<Waiter>,
     waiters_until: Option<Instant>,
     /// What an operator should change, when we know better than the status tells.
@@ -144,8 +147,7 @@ impl Call {
                 self.on_event(event, Instant::now());
                 flush(&self.edge, &mut self.session);
             }
-            let due = [self.session.poll_timeout(), self.deadline.map(|(at, _)| at), self.waiters_until];
-            let due = due.into_iter().flatten().min();
+            let due = self.due();
             tokio::select! {
                 biased;
                 input = inputs.recv() => self.on_input(input, Instant::now()),
@@ -155,9 +157,27 @@ impl Call {
         }
     }
 
+    /// When [`Call::on_time`] is wanted.
+    fn due(&self) -> Option<Instant> {
+        let deadline = self.deadline.map(|(at, _)| at);
+        let due = [self.session.poll_timeout(), deadline, self.waiters_until, self.try_until];
+        due.into_iter().flatten().min()
+    }
+
+    /// The task of an earlier attempt that a message is of.
+    fn of_earlier_attempt(&self, message: &Message) -> Option<Mailbox> {
+        let earlier =
+            self.conversation.direction == Direction::Outbound && message.call_id() != self.session.call_id();
+        earlier.then(|| self.edge.calls.find(message)).flatten()
+    }
+
     fn on_input(&mut self, input: Option<CallInput>, now: Instant) {
         match input {
-            Some(CallInput::Sip(message)) => self.session.handle_message(message.0, message.1, now),
+            Some(CallInput::Sip(message)) => match self.of_earlier_attempt(&message.0) {
+                // What finds its mailbox full is lost as on a network.
+                Some(mailbox) => drop(mailbox.try_send(CallInput::Sip(message))),
+                None => self.session.handle_message(message.0, message.1, now),
+            },
             Some(CallInput::Media(event)) => self.on_media(event, now),
             Some(CallInput::End(waiter)) => {
                 self.waiters.push(waiter);
@@ -190,6 +210,9 @@ impl Call {
             for waiter in self.waiters.drain(..) {
                 let _ = waiter.send(Ok(self.conversation.clone()));
             }
+        }
+        if self.try_until.take_if(|at| *at <= now).is_some() {
+            self.session.abandon(now);
         }
         if self.session.poll_timeout().is_some_and(|at| at <= now) {
             self.session.handle_timeout(now);

@@ -21,6 +21,7 @@ mod rtp_ports;
 mod settings;
 mod simulate;
 mod sip_status;
+mod targets;
 mod transport;
 mod webhook;
 

@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 
 use crate::calls::{CallInput, MAILBOX};
 use crate::edge::Edge;
-use crate::outbound;
+use crate::outbound::{self, Failure};
+use crate::targets::Targets;
 
 /// How long a carrier may take; a person waits for the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,12 +22,13 @@ pub(crate) async fn ask(edge: &Arc<Edge>, trunk: TrunkId) -> Probed {
     let Some(carrier) = carrier else {
         return Probed { detail: "The trunk has no usable outbound_config.".to_owned(), ..Probed::default() };
     };
-    let hop = match outbound::reach(edge, &carrier).await {
+    let mut targets = match Targets::of(&carrier) {
+        Ok(targets) => targets,
+        Err(failure) => return failed(&failure),
+    };
+    let hop = match targets.next(edge, &mut Vec::new()).await {
         Ok(hop) => hop,
-        Err(failure) => {
-            let detail = format!("{}. {}", capital(&failure.detail), failure.advice);
-            return Probed { detail, ..Probed::default() };
-        }
+        Err(failure) => return failed(&failure),
     };
     let mut probed = Probed { resolved: vec![hop.remote.to_string()], ..Probed::default() };
     let uri = outbound::carrier_uri(&carrier, hop);
@@ -82,6 +84,11 @@ pub(crate) async fn ask(edge: &Arc<Edge>, trunk: TrunkId) -> Probed {
         ),
     };
     probed
+}
+
+fn failed(failure: &Failure) -> Probed {
+    let detail = format!("{}. {}", capital(&failure.detail), failure.advice);
+    Probed { detail, ..Probed::default() }
 }
 
 fn capital(text: &str) -> String {

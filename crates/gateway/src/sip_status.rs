@@ -192,6 +192,7 @@ mod tests {
             retry_after: None,
             warning: None,
             rang,
+            trying: rang,
         }
     }
 

@@ -93,7 +93,13 @@ impl Call {
 }
 
 /// An outbound call that failed before anything was sent.
-pub(super) fn not_begun(edge: &Arc<Edge>, conversation: &mut Conversation, failure: &Failure) {
+pub(super) fn not_begun(
+    edge: &Arc<Edge>,
+    conversation: &mut Conversation,
+    mut steps: Vec<Step>,
+    failure: &Failure,
+) {
+    steps.push(failure.step());
     close(conversation, ConversationStatus::Failed, EndedBy::System, Some(failure.reason));
     edge.records.decision(DecisionRecord {
         id: DecisionId::new(),
@@ -108,11 +114,7 @@ pub(super) fn not_begun(edge: &Arc<Edge>, conversation: &mut Conversation, failu
         to: conversation.user_id.clone(),
         from_number: conversation.agent_number.as_ref().map(ToString::to_string),
         to_number: Some(conversation.user_id.clone()),
-        steps: vec![Step {
-            rule: failure.rule.into(),
-            result: RuleResult::Fail,
-            detail: failure.detail.clone(),
-        }],
+        steps,
         status: 0,
         reason: failure.reason.to_owned(),
         advice: failure.advice.to_owned(),

@@ -88,6 +88,7 @@ async fn carry(
         leg: None,
         ours: None,
         deadline: None,
+        try_until: None,
         waiters: Vec::new(),
         waiters_until: None,
         advice: None,

@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use cluster::Originate;
-use media::offer_answer::OfferAnswer;
-use signaling::Session;
+use signaling::{EndCause, Ended, Hop, Session};
 use tokio::sync::mpsc;
 
-use super::offer::local_media;
-use super::{Call, Registered, Waiter, finish, linger};
+use super::attempt::{self, Attempt, Next, OfferProfile, TRY, place};
+use super::{Call, Registered, Waiter, finish, flush, linger, until};
 use crate::admission::CallPermit;
 use crate::calls::{CallInput, Mailbox};
 use crate::counters::Counter;
 use crate::edge::Edge;
 use crate::outbound;
+use crate::rtp_ports::RtpSocket;
 use crate::sip_status::OurReason;
+use crate::targets::Targets;
 
 /// The task of a call that the API asked for.
 pub(crate) async fn run(
@@ -51,41 +51,50 @@ async fn carry(
             return None;
         }
     };
-    let outbound::Ready { agent, hop, carrier } = match ready {
+    let outbound::Ready { agent, mut targets, carrier } = match ready {
         Ok(ready) => ready,
         Err(failure) => {
-            finish::not_begun(edge, &mut conversation, &failure);
+            finish::not_begun(edge, &mut conversation, Vec::new(), &failure);
+            return None;
+        }
+    };
+    let mut steps = Vec::new();
+    let hop = tokio::select! {
+        hop = targets.next(edge, &mut steps) => hop,
+        waiter = next_end(inputs) => {
+            finish::given_up(edge, &mut conversation, waiter);
+            return None;
+        }
+    };
+    let hop = match hop {
+        Ok(hop) => hop,
+        Err(failure) => {
+            finish::not_begun(edge, &mut conversation, steps, &failure);
             return None;
         }
     };
     let now = Instant::now();
     let Some(socket) = edge.rtp_ports.open(hop.remote.ip()) else {
         edge.counters.count(Counter::NoRtpPort);
-        finish::not_begun(edge, &mut conversation, &outbound::Failure::no_rtp_port());
+        finish::not_begun(edge, &mut conversation, steps, &outbound::Failure::no_rtp_port());
         return None;
     };
-    let mut offer_answer = OfferAnswer::new(local_media(edge, hop, Some(&socket)));
-    let offer = Bytes::from(offer_answer.offer());
-    let invite = outbound::invite(edge, &carrier, &conversation, hop, offer);
-    let (from, to) = (invite.from.clone(), invite.to.clone());
-    let session = Box::new(Session::connect(invite, hop, edge.identity(hop), now));
-    let key = edge.calls.local_key(session.call_id(), session.local_tag());
-    edge.calls.add_dialog(key, mailbox.clone());
-    registered.keys.push(key);
-    conversation.sip_call_id = Some(session.call_id().to_owned());
+    let mut attempt = Attempt { hop, profile: OfferProfile::Avp };
+    let placed = place(edge, &carrier, &mut conversation, attempt, &socket, mailbox.clone());
+    registered.keys.push(placed.key);
     let ring_timeout = Duration::from_secs(config.ring_timeout_s.into());
     let mut call = Call {
         edge: Arc::clone(edge),
         mailbox,
-        session,
+        session: placed.session,
         hop,
         config,
         conversation,
         began: true,
-        from,
-        to,
-        steps: Vec::new(),
-        offer_answer,
+        from: placed.from,
+        to: placed.to,
+        steps,
+        offer_answer: placed.offer_answer,
         offered: true,
         description: None,
         negotiated: None,
@@ -95,14 +104,100 @@ async fn carry(
         leg: None,
         ours: None,
         deadline: Some((now + ring_timeout, OurReason::RingTimeout)),
+        try_until: targets.has_more().then_some(now + TRY),
         waiters: Vec::new(),
         waiters_until: None,
         advice: None,
         _permit: permit,
     };
     call.record();
-    let ended = call.run(inputs).await;
-    Some(call.finish(&ended))
+    loop {
+        let mut ended = call.run(inputs).await;
+        let Some(next) = call.next_attempt(attempt, &mut ended, &mut targets, inputs).await else {
+            return Some(call.finish(&ended));
+        };
+        attempt = next;
+        let Some(socket) = call.socket_towards(attempt.hop) else {
+            return Some(call.finish(&ended));
+        };
+        let mailbox = call.mailbox.clone();
+        let placed = place(edge, &carrier, &mut call.conversation, attempt, &socket, mailbox);
+        call.socket = Some(socket);
+        call.begin_again(attempt.hop, placed, registered);
+        call.try_until = targets.has_more().then(|| Instant::now() + TRY);
+    }
+}
+
+impl Call {
+    /// The attempt after one that has ended, when there is to be one. While its way is looked for the call can be
+    /// given up, which `ended` then says.
+    async fn next_attempt(
+        &mut self,
+        attempt: Attempt,
+        ended: &mut Ended,
+        targets: &mut Targets,
+        inputs: &mut mpsc::Receiver<CallInput>,
+    ) -> Option<Attempt> {
+        if self.ours.is_some() {
+            return None;
+        }
+        match attempt::after(attempt, ended) {
+            Next::Nothing => None,
+            Next::NextTarget if !targets.has_more() => None,
+            Next::NextTarget => {
+                self.note_attempt(ended);
+                let (edge, mut steps) = (Arc::clone(&self.edge), Vec::new());
+                let found = self.meanwhile(targets.next(&edge, &mut steps), inputs).await;
+                self.steps.append(&mut steps);
+                match found {
+                    Some(Ok(hop)) => Some(Attempt { hop, ..attempt }),
+                    Some(Err(failure)) => {
+                        self.steps.push(failure.step());
+                        None
+                    }
+                    None => {
+                        *ended = Ended { cause: EndCause::CancelledByUs, status: None, ..ended.clone() };
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for something while the call goes on; `None` when the call is given up before.
+    async fn meanwhile<T>(
+        &mut self,
+        wanted: impl Future<Output = T>,
+        inputs: &mut mpsc::Receiver<CallInput>,
+    ) -> Option<T> {
+        let mut wanted = std::pin::pin!(wanted);
+        loop {
+            flush(&self.edge, &mut self.session);
+            while self.session.poll_event().is_some() {}
+            if self.ours.is_some() {
+                return None;
+            }
+            let due = self.due();
+            tokio::select! {
+                biased;
+                input = inputs.recv() => self.on_input(input, Instant::now()),
+                found = &mut wanted => return Some(found),
+                () = until(due) => self.on_time(Instant::now()),
+            }
+        }
+    }
+
+    /// The call's RTP socket, or one of the other family when the next target is of it.
+    fn socket_towards(&mut self, hop: Hop) -> Option<RtpSocket> {
+        let of_family = self.hop.remote.is_ipv4() == hop.remote.is_ipv4();
+        let socket = self.socket.take().filter(|_| of_family);
+        let socket = socket.or_else(|| self.edge.rtp_ports.open(hop.remote.ip()));
+        if socket.is_none() {
+            self.edge.counters.count(Counter::NoRtpPort);
+            self.steps.push(outbound::Failure::no_rtp_port().step());
+        }
+        socket
+    }
 }
 
 /// Waits until the API or the drain gives up on a call that has sent nothing yet.

@@ -150,19 +150,21 @@ pub(crate) async fn serve(edge: Arc<Edge>, listener: TcpListener, stop: Cancella
     }
 }
 
-/// The flow to `remote`: an open connection of ours, or a new one.
+/// The flow to `remote`: an open connection of ours, or a new one, made within `limit`.
 pub(crate) async fn connect(
     edge: &Arc<Edge>,
     remote: SocketAddr,
+    limit: Option<Duration>,
     stop: &CancellationToken,
 ) -> io::Result<u64> {
     let known = edge.transports.tcp.open.lock().outbound.get(&remote).copied();
     if let Some(flow) = known {
         return Ok(flow);
     }
-    let stream = tokio::time::timeout(CONNECT, TcpStream::connect(remote))
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no connection within 4 s"))??;
+    let limit = limit.unwrap_or(CONNECT);
+    let stream = tokio::time::timeout(limit, TcpStream::connect(remote)).await.map_err(|_| {
+        io::Error::new(io::ErrorKind::TimedOut, format!("none within {} ms", limit.as_millis()))
+    })??;
     open(edge, stream, remote, true, stop).ok_or_else(|| io::Error::other("the connection could not be kept"))
 }
 

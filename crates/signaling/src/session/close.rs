@@ -108,6 +108,7 @@ impl Session {
         self.refuse_update(&terminated, now);
         self.state = State::Over;
         ended.rang = self.calling.as_ref().is_some_and(|c| c.rang);
+        ended.trying = self.calling.as_ref().is_some_and(|c| c.trying);
         self.answer = None;
         self.ringing = None;
         self.farewell = None;

@@ -32,6 +32,9 @@ pub(super) struct Calling {
     pub(super) cseq: u32,
     pub(super) cancel: Cancel,
     pub(super) rang: bool,
+    /// Whether any response to the INVITE has come, and whether a provisional one.
+    heard: bool,
+    pub(super) trying: bool,
     /// The dialogs that provisional responses made (RFC 3261 12.1.2).
     pub(super) early: Vec<Dialog>,
     /// What the BYE says, should it be challenged.
@@ -67,6 +70,8 @@ impl Session {
             cseq: 0,
             cancel: Cancel::No,
             rang: false,
+            heard: false,
+            trying: false,
             early: Vec::new(),
             bye_reason: None,
         };
@@ -125,7 +130,12 @@ impl Session {
         };
         let asked = client.hop;
         let outcome = client.response(response, now, &mut self.out);
-        match (outcome, self.is_initial(cseq)) {
+        let initial = self.is_initial(cseq);
+        if let Some(calling) = self.calling.as_deref_mut().filter(|_| initial) {
+            calling.heard = true;
+            calling.trying |= response.status().is_provisional();
+        }
+        match (outcome, initial) {
             (InviteOutcome::Nothing, _) => {}
             (InviteOutcome::Provisional, true) => self.provisional_response(response, from, asked, now),
             (InviteOutcome::Success, true) => self.success(response, cseq, from, asked, now),
@@ -201,6 +211,24 @@ impl Session {
             _ => EndCause::RefusedByPeer,
         };
         self.end_with(told(cause, response), now);
+    }
+
+    /// Gives an INVITE up that nothing at all has answered, for the sake of another target (RFC 3263 4.3): ends as
+    /// [`EndCause::NoResponse`]. It is not sent again, a late provisional response is cancelled and a late 2xx ended, so
+    /// that no phone rings for it. `false` when the peer has answered something, or the call has ended.
+    pub fn abandon(&mut self, now: Instant) -> bool {
+        if self.state != State::Inviting {
+            return false;
+        }
+        let Some(calling) = self.calling.as_deref_mut().filter(|c| !c.heard && !c.gives_up()) else {
+            return false;
+        };
+        calling.cancel = Cancel::Wanted(None);
+        for client in &mut self.invite_clients {
+            client.stop_repeating();
+        }
+        self.end_with(Ended::new(EndCause::NoResponse), now);
+        true
     }
 
     /// Timer B, or a CANCEL that nothing came of.

@@ -152,6 +152,8 @@ pub struct Ended {
     pub warning: Option<String>,
     /// Whether a 18x came.
     pub rang: bool,
+    /// Whether any provisional response came, 100 included.
+    pub trying: bool,
 }
 
 impl Ended {
@@ -164,6 +166,7 @@ impl Ended {
             retry_after: None,
             warning: None,
             rang: false,
+            trying: false,
         }
     }
 

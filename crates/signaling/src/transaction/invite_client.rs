@@ -87,6 +87,11 @@ impl InviteClient {
         matches!(self.state, State::Calling | State::Proceeding)
     }
 
+    /// Sends the request no more; its responses are still awaited.
+    pub(crate) fn stop_repeating(&mut self) {
+        self.retransmission = None;
+    }
+
     /// Bounds the wait for a final response (RFC 3261 9.1).
     pub(crate) fn give_up_at(&mut self, at: Instant) {
         if self.is_pending() {

@@ -2,6 +2,7 @@
 //! and reorders by a seed. Nothing sleeps.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod abandon;
 mod bounds;
 mod digest;
 mod forks;

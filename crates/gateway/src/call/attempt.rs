@@ -1,0 +1,169 @@
+//! One attempt at a carrier's target after the other, until one is the call (RFC 3263 4.3): the callee's phone rings
+//! once at most.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use media::offer_answer::OfferAnswer;
+use model::{Conversation, OutboundConfig, RuleResult, Step};
+use signaling::{EndCause, Ended, Hop, Session};
+use tokio::sync::mpsc;
+
+use super::offer::local_media;
+use super::{Call, Registered, linger};
+use crate::calls::{Key, MAILBOX, Mailbox};
+use crate::edge::Edge;
+use crate::outbound;
+use crate::rtp_ports::RtpSocket;
+
+/// How long a target may stay silent while there is another one: long enough for a repetition of the INVITE (T1) and
+/// a slow path's round trip.
+pub(super) const TRY: Duration = Duration::from_millis(750);
+
+/// What an INVITE offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OfferProfile {
+    /// `RTP/AVP`, without keys.
+    Avp,
+}
+
+/// A target and what it is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Attempt {
+    pub(super) hop: Hop,
+    pub(super) profile: OfferProfile,
+}
+
+/// What comes after an attempt that came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The call is over.
+    Nothing,
+    /// The next target, when there is one.
+    NextTarget,
+}
+
+/// The one place that decides it: a target that cannot be reached, is out of service or says nothing at all is left
+/// for the next; a callee who has been asked, or rung, is not asked again.
+pub(super) fn after(_attempt: Attempt, ended: &Ended) -> Next {
+    if ended.rang {
+        return Next::Nothing;
+    }
+    match (ended.cause, ended.status.map(|status| status.0)) {
+        (EndCause::TransportError | EndCause::NoResponse, _) => Next::NextTarget,
+        (EndCause::RefusedByPeer, Some(503)) => Next::NextTarget,
+        (EndCause::RefusedByPeer, Some(408)) if !ended.trying => Next::NextTarget,
+        _ => Next::Nothing,
+    }
+}
+
+/// An attempt's INVITE, on its way.
+pub(super) struct Placed {
+    pub(super) session: Box<Session>,
+    pub(super) offer_answer: OfferAnswer,
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) key: Key,
+}
+
+/// Sends the INVITE of an attempt.
+pub(super) fn place(
+    edge: &Edge,
+    carrier: &OutboundConfig,
+    conversation: &mut Conversation,
+    attempt: Attempt,
+    socket: &RtpSocket,
+    mailbox: Mailbox,
+) -> Placed {
+    let hop = attempt.hop;
+    let mut offer_answer = OfferAnswer::new(match attempt.profile {
+        OfferProfile::Avp => local_media(edge, hop, Some(socket)),
+    });
+    let offer = Bytes::from(offer_answer.offer());
+    let invite = outbound::invite(edge, carrier, conversation, hop, offer);
+    let (from, to) = (invite.from.clone(), invite.to.clone());
+    let session = Box::new(Session::connect(invite, hop, edge.identity(hop), Instant::now()));
+    let key = edge.calls.local_key(session.call_id(), session.local_tag());
+    edge.calls.add_dialog(key, mailbox);
+    conversation.sip_call_id = Some(session.call_id().to_owned());
+    Placed { session, offer_answer, from, to, key }
+}
+
+impl Call {
+    /// Takes the place of the attempt that came to nothing, whose session absorbs what is still to come in a task of
+    /// its own.
+    pub(super) fn begin_again(&mut self, hop: Hop, placed: Placed, registered: &mut Registered) {
+        let Placed { session, offer_answer, from, to, key } = placed;
+        let earlier = std::mem::replace(&mut self.session, session);
+        let keys = std::mem::replace(&mut registered.keys, vec![key]);
+        set_aside(&self.edge, earlier, keys);
+        self.hop = hop;
+        self.offer_answer = offer_answer;
+        self.offered = true;
+        (self.from, self.to) = (from, to);
+        self.record();
+    }
+
+    /// Writes down what became of an attempt that is not the last.
+    pub(super) fn note_attempt(&mut self, ended: &Ended) {
+        let told = match (ended.status, &ended.phrase) {
+            (Some(status), Some(phrase)) => format!("answered {status} {phrase}"),
+            (Some(status), None) => format!("answered {status}"),
+            (None, _) if ended.cause == EndCause::TransportError => "cannot be reached".to_owned(),
+            (None, _) => format!("did not answer within {} ms", TRY.as_millis()),
+        };
+        let detail = format!("{}/{} {told}", self.hop.remote, self.hop.transport.as_via());
+        self.steps.push(Step { rule: "target".into(), result: RuleResult::Fail, detail });
+    }
+}
+
+fn set_aside(edge: &Arc<Edge>, mut session: Box<Session>, keys: Vec<Key>) {
+    let (mailbox, mut inputs) = mpsc::channel(MAILBOX);
+    for &key in &keys {
+        edge.calls.add_dialog(key, mailbox.clone());
+    }
+    let edge = Arc::clone(edge);
+    tokio::spawn(async move {
+        let _registered = Registered { edge: Arc::clone(&edge), keys };
+        linger(&edge, &mut session, &mut inputs).await;
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signaling::{StatusCode, Transport};
+
+    #[test]
+    fn only_a_target_that_did_nothing_is_left_for_the_next() {
+        let hop = Hop { transport: Transport::Udp, remote: ([192, 0, 2, 1], 5060).into(), flow: 0 };
+        let attempt = Attempt { hop, profile: OfferProfile::Avp };
+        let ended = |cause, status: Option<u16>, rang, trying| Ended {
+            cause,
+            status: status.map(StatusCode),
+            phrase: None,
+            reason: None,
+            retry_after: None,
+            warning: None,
+            rang,
+            trying,
+        };
+        let next = |cause, status, rang, trying| after(attempt, &ended(cause, status, rang, trying));
+        for cause in [EndCause::NoResponse, EndCause::TransportError] {
+            assert_eq!(next(cause, None, false, false), Next::NextTarget);
+            assert_eq!(next(cause, None, true, true), Next::Nothing);
+        }
+        let refused = EndCause::RefusedByPeer;
+        assert_eq!(next(refused, Some(503), false, true), Next::NextTarget);
+        assert_eq!(next(refused, Some(408), false, false), Next::NextTarget);
+        assert_eq!(next(refused, Some(408), false, true), Next::Nothing);
+        assert_eq!(next(refused, Some(503), true, true), Next::Nothing);
+        for status in [403, 404, 480, 484, 486, 500, 600, 603, 604] {
+            assert_eq!(next(refused, Some(status), false, false), Next::Nothing, "{status}");
+        }
+        for cause in [EndCause::CancelledByUs, EndCause::Challenged, EndCause::ByeFromPeer] {
+            assert_eq!(next(cause, Some(503), false, false), Next::Nothing, "{cause:?}");
+        }
+    }
+}
