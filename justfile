@@ -22,3 +22,8 @@ bench:
 
 deny:
     cargo deny check
+
+# A fuzz target (message, session) for so many seconds; the torture messages are its first inputs.
+fuzz TARGET SECONDS="60":
+    mkdir -p fuzz/corpus/{{TARGET}}
+    cargo fuzz run -s none {{TARGET}} fuzz/corpus/{{TARGET}} crates/signaling/tests/rfc4475 -- -max_total_time={{SECONDS}} -max_len=16384 -timeout=5

@@ -10,6 +10,7 @@ mod in_dialog;
 mod ladders;
 mod link;
 mod random;
+mod sequence;
 mod stream;
 mod sweep;
 mod timers;
