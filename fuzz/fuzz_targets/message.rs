@@ -19,7 +19,8 @@ fn read(message: &Message, transport: Transport) {
             let status =
                 stateless::check(request).map_or_else(|(status, _)| status, |()| signaling::StatusCode(404));
             let answer = stateless::respond(request, status, None, &[], hop, &[7; 16]);
-            assert!(matches!(Message::parse(answer.bytes), Ok(Message::Response(_))));
+            // Its Via is the sender's, letter for letter, so it need not be one that we would take.
+            assert!(answer.bytes.starts_with(b"SIP/2.0 ") && answer.bytes.ends_with(b"\r\n\r\n"));
         }
         Message::Response(response) => {
             let _ =
