@@ -22,6 +22,8 @@ pub(crate) struct Dialog {
     pub(crate) routes: Vec<Box<str>>,
     pub(crate) local_cseq: u32,
     pub(crate) remote_cseq: Option<u32>,
+    /// Of the last reliable provisional response that was taken (RFC 3262 4).
+    pub(crate) last_rseq: Option<u32>,
     /// Where the peer's messages come from.
     pub(crate) hop: Hop,
 }
@@ -41,6 +43,7 @@ impl Dialog {
             routes: record_routes(invite).collect(),
             local_cseq: 0,
             remote_cseq: Some(invite.cseq().number),
+            last_rseq: None,
             hop,
         }
     }
@@ -64,6 +67,7 @@ impl Dialog {
             routes,
             local_cseq,
             remote_cseq: None,
+            last_rseq: None,
             hop,
         }
     }

@@ -17,4 +17,6 @@ pub use message::{
     ResponseBuilder, StatusCode, StreamItem, StreamParser, Uri, Via,
 };
 pub use options::Options;
-pub use session::{EndCause, Ended, Event, Identity, Invite, Reason, Refusal, Session};
+pub use session::{
+    EndCause, Ended, Event, Identity, Invite, Reason, Referral, Refusal, Session, SessionTimer, is_too_short,
+};

@@ -32,7 +32,7 @@ impl Options {
             .header(HeaderName::CallId, &call_id)
             .header(HeaderName::CSeq, "1 OPTIONS")
             .header(HeaderName::Contact, format_args!("<{}>", identity.contact))
-            .header(HeaderName::Accept, stateless::ACCEPT)
+            .header(HeaderName::Accept, stateless::ACCEPT_ANY)
             .header(HeaderName::UserAgent, identity.user_agent)
             .build();
         let mut out = Outbox::default();

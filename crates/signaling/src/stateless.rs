@@ -6,11 +6,14 @@ use crate::hop::{Hop, Transmit};
 use crate::message::{HeaderName, Method, Request, ResponseBuilder, StatusCode};
 
 /// Methods we take.
-pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO";
-/// Option tags we support. None beyond the base yet.
-pub const SUPPORTED: &str = "";
-/// Bodies we take.
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK, REFER, NOTIFY";
+/// Option tags we support (RFC 3262, 4028, 3891, 4488).
+pub const SUPPORTED: &str = "100rel, timer, replaces, norefersub";
+/// Bodies of an INVITE that we take.
 pub const ACCEPT: &str = "application/sdp";
+/// Bodies of any request that we take.
+pub(crate) const ACCEPT_ANY: &str =
+    "application/sdp, message/sipfrag, application/dtmf-relay, application/dtmf";
 
 /// Where the response to a request goes (RFC 3261 18.2.2, RFC 3581): the connection it came by; over UDP its source,
 /// at the source port when `rport` was asked for, else at the port the Via names. What the Via says of its transport
@@ -52,7 +55,7 @@ pub fn respond(
 #[must_use]
 pub fn options(request: &Request, from: Hop, key: &[u8; 16], available: bool) -> Transmit {
     let status = StatusCode(if available { 200 } else { 503 });
-    let headers = [("Allow", ALLOW), ("Accept", ACCEPT), ("Supported", SUPPORTED)];
+    let headers = [("Allow", ALLOW), ("Accept", ACCEPT_ANY), ("Supported", SUPPORTED)];
     respond(request, status, None, &headers, from, key)
 }
 
@@ -91,7 +94,8 @@ pub fn check(request: &Request) -> Result<(), (StatusCode, Headers)> {
         Some(uri) if uri.is_sip() || uri.scheme.eq_ignore_ascii_case("tel") => {}
         _ => return Err((StatusCode(416), Vec::new())),
     }
-    let required: Vec<&str> = request.list(HeaderName::Require).collect();
+    let ours = |tag: &str| SUPPORTED.split(", ").any(|known| known.eq_ignore_ascii_case(tag));
+    let required: Vec<&str> = request.list(HeaderName::Require).filter(|tag| !ours(tag)).collect();
     if !required.is_empty() {
         return Err((StatusCode(420), vec![("Unsupported", required.join(", "))]));
     }

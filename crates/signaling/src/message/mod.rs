@@ -80,6 +80,12 @@ impl Head {
             .filter(|v| !v.is_empty())
     }
 
+    /// Whether a header's list holds a token, whatever its case: an option tag, a method.
+    #[must_use]
+    pub fn lists(&self, name: HeaderName, token: &str) -> bool {
+        self.list(name).any(|value| value.eq_ignore_ascii_case(token))
+    }
+
     /// The first value of a header of any name.
     #[must_use]
     pub fn header_named(&self, name: &str) -> Option<&str> {

@@ -17,7 +17,8 @@ const RING_AGAIN: Duration = Duration::from_secs(60);
 /// A provisional response that is repeated until there is a final one.
 #[derive(Debug)]
 pub(super) struct Ringing {
-    bytes: Bytes,
+    status: StatusCode,
+    pub(super) sdp: Option<Bytes>,
     pub(super) again: Instant,
 }
 
@@ -29,11 +30,13 @@ impl Session {
         let dialog = Dialog::from_request(&invite, &local_tag, from);
         let mut session = Self::new(identity, invite.call_id().into(), local_tag);
         session.dialog = Some(Box::new(dialog));
+        session.note_allow(&invite);
         session.invite_servers = vec![InviteServer::new(invite, from, now)];
         session
     }
 
-    /// 180 Ringing, repeated each minute. `false` when there is nothing to ring for.
+    /// 180 Ringing, repeated each minute. `false` when there is nothing to ring for, or when it would have to carry
+    /// an offer: the INVITE has none and wants every response reliably (RFC 3262 5).
     pub fn ring(&mut self, now: Instant) -> bool {
         self.provisional(StatusCode(180), None, now)
     }
@@ -44,35 +47,45 @@ impl Session {
         self.provisional(StatusCode(183), Some(sdp), now)
     }
 
-    fn provisional(&mut self, status: StatusCode, sdp: Option<Bytes>, now: Instant) -> bool {
+    pub(super) fn provisional(&mut self, status: StatusCode, sdp: Option<Bytes>, now: Instant) -> bool {
         if self.state != State::Inviting {
             return false;
         }
-        let Some(builder) = self.invite_reply(status, None) else { return false };
-        let bytes = match sdp {
-            Some(sdp) => builder.body("application/sdp", &sdp),
-            None => builder.build(),
-        };
-        self.send_provisional(bytes, now);
+        let sent = self.provisional_reliably(status, sdp.as_ref(), now);
+        if sent == Some(false) {
+            return false;
+        }
+        if sent.is_none() {
+            let Some(builder) = self.invite_reply(status, None) else { return false };
+            let bytes = match &sdp {
+                Some(sdp) => builder.body("application/sdp", sdp),
+                None => builder.build(),
+            };
+            if let Some(server) = self.invite_servers.iter_mut().find(|s| s.pending().is_some()) {
+                server.provisional(bytes, &mut self.out);
+            }
+        }
+        self.ringing = Some(Box::new(Ringing { status, sdp, again: now + RING_AGAIN }));
         true
-    }
-
-    fn send_provisional(&mut self, bytes: Bytes, now: Instant) {
-        let Some(server) = self.invite_servers.iter_mut().find(|s| s.pending().is_some()) else { return };
-        server.provisional(bytes.clone(), &mut self.out);
-        self.ringing = Some(Box::new(Ringing { bytes, again: now + RING_AGAIN }));
     }
 
     pub(super) fn repeat_ringing(&mut self, now: Instant) {
         if let Some(ringing) = self.ringing.take_if(|r| r.again <= now) {
-            self.send_provisional(ringing.bytes, now);
+            self.provisional(ringing.status, ringing.sdp, now);
         }
     }
 
     /// 200 OK with the answer to the INVITE's offer, or with our offer when it had none. `false` when the INVITE has
-    /// its final response already.
+    /// its final response already. What was described reliably before is not repeated, and a description that awaits
+    /// its PRACK is waited for (RFC 3262 3, 5).
     pub fn answer(&mut self, sdp: Bytes, now: Instant) -> bool {
-        if self.state != State::Inviting || !self.send_answer(&sdp, now) {
+        if self.state != State::Inviting || self.is_answering() {
+            return false;
+        }
+        if self.answer_waits(&sdp) {
+            return true;
+        }
+        if !self.send_answer(&sdp, now) {
             return false;
         }
         self.ringing = None;

@@ -28,9 +28,21 @@ impl Answer {
 
 impl Session {
     /// 2xx to the pending INVITE or re-INVITE, repeated until its ACK, over a stream too: it crosses hop by hop.
-    pub(super) fn send_answer(&mut self, sdp: &[u8], now: Instant) -> bool {
-        let Some(builder) = self.invite_reply(StatusCode(200), None) else { return false };
-        let bytes = builder.body("application/sdp", sdp);
+    pub(super) fn send_answer(&mut self, sdp: &Bytes, now: Instant) -> bool {
+        let Some(mut builder) = self.invite_reply(StatusCode(200), None) else { return false };
+        let Some(request) = self.invite_servers.iter().find_map(|s| s.pending()) else { return false };
+        let agreed = self.timer_asked(request);
+        for (name, value) in self.timer_headers(request, agreed) {
+            builder = builder.header(name, value);
+        }
+        let described = self.state == State::Inviting
+            && self.reliable.as_ref().is_some_and(|reliable| reliable.has_described());
+        let bytes = if described { builder.build() } else { builder.body("application/sdp", sdp) };
+        self.reliable = None;
+        if !described {
+            self.local_sdp = Some(sdp.clone());
+        }
+        self.timer_agreed(agreed, now);
         let Some(server) = self.invite_servers.iter_mut().find(|s| s.pending().is_some()) else {
             return false;
         };

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{EndCause, Ended, Purpose, Reason, Refusal, Session, State};
+use super::ask::{Asked, Purpose};
+use super::{EndCause, Ended, Reason, Refusal, Session, State};
 use crate::hop::Hop;
 use crate::message::{HeaderName, Method, Request, StatusCode};
 use crate::transaction::{Client, T1_64};
@@ -44,7 +45,7 @@ impl Session {
         invite.give_up_at(now + T1_64);
         let (branch, hop) = (invite.branch.clone(), invite.hop);
         let client = Client::send(branch, Method::Cancel, hop, builder.build(), now, &mut self.out);
-        self.clients.push((client, Purpose::Cancel));
+        self.clients.push(Asked::once(client, Purpose::Cancel, cseq));
     }
 
     /// A CANCEL of the peer: 200 to itself, 487 to the INVITE it meets (RFC 3261 9.2).

@@ -2,20 +2,12 @@
 
 use std::time::Instant;
 
+use super::ask::{Ask, Asked, Purpose};
 use super::{EndCause, Ended, Event, Reason, Refusal, Session, State};
 use crate::dialog::Dialog;
 use crate::hop::Hop;
-use crate::message::{HeaderName, Method, Request, Response, StatusCode};
+use crate::message::{HeaderName, Method, Request, StatusCode};
 use crate::transaction::{Client, T1_64};
-
-/// What a non-INVITE request of ours is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Cancel,
-    Bye,
-    /// The BYE of a fork that lost.
-    ByeOfFork,
-}
 
 impl Session {
     /// Hangs up: CANCEL before an answer, BYE after it. A UAS that has not answered refuses, with the reason's status
@@ -38,53 +30,21 @@ impl Session {
     }
 
     pub(super) fn send_bye(&mut self, reason: Option<Reason>, now: Instant) {
-        if let Some(calling) = self.calling.as_deref_mut() {
-            if let Some(account) = &mut calling.account {
-                account.begin();
-            }
-            calling.bye_reason.clone_from(&reason);
-        }
-        self.bye_again(reason, now);
-    }
-
-    fn bye_again(&mut self, reason: Option<Reason>, now: Instant) {
-        let Some(mut dialog) = self.dialog.take() else { return };
-        dialog.local_cseq += 1;
-        self.bye_in(&dialog, dialog.local_cseq, reason, Purpose::Bye, now);
-        self.dialog = Some(dialog);
+        let Some(remote_tag) = self.peer_tag() else { return };
+        let headers = reason.map(|reason| (HeaderName::Reason, reason.to_string())).into_iter().collect();
+        let ask = Ask { purpose: Purpose::Bye, method: Method::Bye, remote_tag, headers, body: None };
+        self.ask(Box::new(ask), now);
     }
 
     pub(super) fn send_bye_of_fork(&mut self, dialog: &Dialog, now: Instant) {
-        self.bye_in(dialog, dialog.local_cseq + 1, None, Purpose::ByeOfFork, now);
-    }
-
-    fn bye_in(&mut self, dialog: &Dialog, cseq: u32, reason: Option<Reason>, purpose: Purpose, now: Instant) {
-        let branch = self.branch();
+        let (cseq, branch) = (dialog.local_cseq + 1, self.branch());
         let (mut builder, hop, uri) = dialog.request("BYE", cseq, &self.identity.via, &branch);
         for (name, value) in self.authorize("BYE", &uri, hop) {
             builder = builder.header(name, value);
         }
-        if let Some(reason) = reason {
-            builder = builder.header(HeaderName::Reason, reason);
-        }
         let bytes = builder.header(HeaderName::UserAgent, self.identity.user_agent).build();
         let client = Client::send(branch, Method::Bye, hop, bytes, now, &mut self.out);
-        self.clients.push((client, purpose));
-    }
-
-    /// The final response to a request of ours other than INVITE. A challenged BYE is sent once more.
-    pub(super) fn final_response(
-        &mut self,
-        purpose: Purpose,
-        response: &Response,
-        asked: Hop,
-        from: Hop,
-        now: Instant,
-    ) {
-        if purpose == Purpose::Bye && self.take_challenge(response, asked, from) {
-            let reason = self.calling.as_deref_mut().and_then(|c| c.bye_reason.take());
-            self.bye_again(reason, now);
-        }
+        self.clients.push(Asked::once(client, Purpose::ByeOfFork, cseq));
     }
 
     /// A BYE of the peer. Before the answer it refuses the INVITE (RFC 3261 15.1.2).
@@ -106,6 +66,7 @@ impl Session {
         let terminated = Refusal::new(StatusCode(487));
         self.refuse_pending(&terminated, now);
         self.refuse_update(&terminated, now);
+        self.refuse_refer(&terminated, now);
         self.state = State::Over;
         ended.rang = self.calling.as_ref().is_some_and(|c| c.rang);
         ended.trying = self.calling.as_ref().is_some_and(|c| c.trying);
@@ -113,6 +74,10 @@ impl Session {
         self.ringing = None;
         self.farewell = None;
         self.modify = None;
+        self.reliable = None;
+        self.referred = None;
+        self.local_sdp = None;
+        self.timer.stop();
         for client in &mut self.invite_clients {
             client.give_up_at(now + T1_64);
         }
@@ -125,7 +90,7 @@ impl Session {
         if self.state != State::Over {
             return;
         }
-        let waits = self.clients.iter().any(|(client, _)| client.is_pending())
+        let waits = self.clients.iter().any(|asked| asked.client.is_pending())
             || self.invite_clients.iter().any(|client| client.is_pending());
         if !waits {
             self.dialog = None;

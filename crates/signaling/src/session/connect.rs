@@ -37,8 +37,6 @@ pub(super) struct Calling {
     pub(super) trying: bool,
     /// The dialogs that provisional responses made (RFC 3261 12.1.2).
     pub(super) early: Vec<Dialog>,
-    /// What the BYE says, should it be challenged.
-    pub(super) bye_reason: Option<Reason>,
 }
 
 impl Calling {
@@ -52,7 +50,6 @@ impl Calling {
         self.invite = None;
         self.account = None;
         self.early = Vec::new();
-        self.bye_reason = None;
     }
 }
 
@@ -73,7 +70,6 @@ impl Session {
             heard: false,
             trying: false,
             early: Vec::new(),
-            bye_reason: None,
         };
         let mut session = Self::new(identity, call_id, local_tag);
         session.calling = Some(Box::new(calling));
@@ -84,8 +80,11 @@ impl Session {
     /// Sends the INVITE under the next sequence number; `false` when there is none any more.
     fn send_invite(&mut self, hop: Hop, now: Instant) -> bool {
         let Some(calling) = self.calling.as_deref_mut() else { return false };
-        calling.cseq += 1;
+        // Beyond what early dialogs of the last attempt have used.
+        let used = calling.early.iter().map(|d| d.local_cseq).max().unwrap_or_default();
+        calling.cseq = calling.cseq.max(used) + 1;
         calling.early.clear();
+        self.settled = false;
         let (cseq, target) = (calling.cseq, calling.target.clone());
         self.made += 1;
         let branch = branch(&self.identity, self.made);
@@ -109,6 +108,7 @@ impl Session {
             .header(HeaderName::Contact, format_args!("<{}>", self.identity.contact))
             .header(HeaderName::Allow, stateless::ALLOW)
             .header(HeaderName::UserAgent, self.identity.user_agent);
+        builder = self.add_timer(builder);
         for (name, value) in authorization {
             builder = builder.header(name, value);
         }
@@ -116,6 +116,7 @@ impl Session {
             builder = builder.header_named(name, value);
         }
         let bytes: Bytes = builder.body("application/sdp", &invite.offer);
+        self.local_sdp = Some(invite.offer.clone());
         let client = InviteClient::send(branch, cseq, hop, bytes, now, &mut self.out);
         self.invite_clients.push(client);
         true
@@ -155,9 +156,11 @@ impl Session {
             let dialog = Dialog::from_response(response, &calling.local, calling.cseq, &calling.target, hop);
             calling.early.push(dialog);
         }
-        if calling.gives_up() {
+        let gives_up = calling.gives_up();
+        let new = self.acknowledge_provisional(response, now);
+        if gives_up {
             self.send_cancel(now);
-        } else if status.0 > 100 {
+        } else if status.0 > 100 && new {
             self.push(Event::Progress { status, sdp: response.sdp() });
         }
     }
@@ -168,6 +171,7 @@ impl Session {
         let mut dialog = Dialog::from_response(response, &calling.local, cseq, &calling.target, hop);
         if let Some(early) = calling.early.iter().find(|d| d.remote_tag == dialog.remote_tag) {
             dialog.remote_cseq = early.remote_cseq;
+            dialog.local_cseq = early.local_cseq;
         }
         let ack = self.ack_of_success(&dialog, cseq);
         let tag = response.to_tag().unwrap_or_default();
@@ -182,6 +186,8 @@ impl Session {
         let Some(calling) = self.calling.as_deref_mut() else { return };
         calling.early = Vec::new();
         calling.invite = None;
+        self.timer_answered(response, now);
+        let Some(calling) = self.calling.as_deref_mut() else { return };
         match std::mem::replace(&mut calling.cancel, Cancel::No) {
             Cancel::No => {
                 self.state = State::Confirmed;
@@ -197,9 +203,14 @@ impl Session {
     }
 
     fn failure(&mut self, response: &Response, from: Hop, asked: Hop, now: Instant) {
+        let gives_up = self.calling.as_ref().is_some_and(|c| c.gives_up());
+        let too_short = response.status().0 == 422 && !gives_up;
+        if too_short && self.raise_interval(response) && self.send_invite(asked, now) {
+            return;
+        }
         let Some(calling) = self.calling.as_deref_mut() else { return };
         let cause = match response.status().0 {
-            _ if calling.gives_up() => EndCause::CancelledByUs,
+            _ if gives_up => EndCause::CancelledByUs,
             401 | 407 => {
                 let account = calling.account.as_mut();
                 let answers = account.is_some_and(|a| a.take(response, asked, from, false));

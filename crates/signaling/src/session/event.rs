@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::{Referral, SessionTimer};
 use crate::digest::Credentials;
 use crate::message::StatusCode;
 
@@ -16,6 +17,8 @@ pub struct Identity {
     pub via: String,
     /// User-Agent and Server.
     pub user_agent: &'static str,
+    /// What we want of session timers (RFC 4028).
+    pub session_timer: SessionTimer,
     /// Unpredictable bytes: tags, branches, Call-ID and cnonces are derived from them.
     pub seed: [u8; 16],
 }
@@ -106,24 +109,39 @@ pub enum Event {
         /// Early media.
         sdp: Option<Bytes>,
     },
-    /// The final response to an offer of ours. To the INVITE that began the call: a 2xx, its ACK is on the way. To
-    /// [`crate::Session::offer`]: whatever the re-INVITE got; with 300 and above the session goes on as it was.
+    /// UAC: the 2xx to the INVITE that began the call. Its ACK is on the way.
     Answered {
+        /// 200 to 299.
+        status: StatusCode,
+        /// The answer to our offer; `None` when a reliable provisional response brought it.
+        sdp: Option<Bytes>,
+    },
+    /// The final response to [`crate::Session::offer`], or to a session refresh that carried our description once
+    /// more. With 300 and above the session goes on as it was.
+    Modified {
         /// 200 to 699; 408 and 503 also when there was no response at all.
         status: StatusCode,
         /// The answer to our offer.
         sdp: Option<Bytes>,
     },
-    /// UAS: the ACK of our 2xx, with the answer when the 2xx carried our offer. Also of an answered re-INVITE.
+    /// UAS: the ACK of our 2xx, with the answer when the 2xx carried our offer. Also of an answered re-INVITE, and
+    /// the PRACK of an offer in a reliable provisional response.
     Confirmed {
         /// The answer.
         sdp: Option<Bytes>,
     },
-    /// A re-INVITE or UPDATE: [`crate::Session::answer_offer`] or [`crate::Session::refuse_offer`].
+    /// A re-INVITE, UPDATE or PRACK with an offer: [`crate::Session::answer_offer`] or [`crate::Session::refuse_offer`].
     Offer {
         /// The offer; `None` asks for ours.
         sdp: Option<Bytes>,
     },
+    /// A REFER: [`crate::Session::accept_refer`] or [`crate::Session::refuse_refer`].
+    Refer {
+        /// The Refer-To URI as written, its header part included. Not checked at all.
+        target: String,
+    },
+    /// How a REFER of ours fares.
+    Referral(Referral),
     /// INFO, already answered.
     Info {
         /// Content-Type as written.
@@ -192,6 +210,10 @@ pub enum EndCause {
     ByeFromUs,
     /// No ACK within 64·T1; a BYE was sent.
     NoAck,
+    /// No PRACK of a reliable provisional response within 64·T1; the INVITE was refused.
+    NoPrack,
+    /// The session timer ran out, or a refresh found the peer gone; a BYE was sent.
+    SessionExpired,
     /// No final response before timer B.
     NoResponse,
     /// The INVITE could not be sent.

@@ -21,7 +21,11 @@ impl Session {
     }
 
     pub(super) fn options(&mut self, request: &Request, from: Hop, now: Instant) {
-        let headers = [("Allow", stateless::ALLOW), ("Accept", stateless::ACCEPT)];
+        let headers = [
+            ("Allow", stateless::ALLOW),
+            ("Accept", stateless::ACCEPT_ANY),
+            ("Supported", stateless::SUPPORTED),
+        ];
         self.reply(request, StatusCode(200), &headers, from, now);
     }
 }

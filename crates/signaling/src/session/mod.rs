@@ -5,6 +5,7 @@
 
 mod accept;
 mod ack;
+mod ask;
 mod authenticate;
 mod cancel;
 mod close;
@@ -13,27 +14,40 @@ mod event;
 mod info;
 mod modify;
 mod receive;
+mod refer;
+mod refresh;
+mod reliable;
+mod storm;
 mod update;
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::dialog::Dialog;
 use crate::hop::{Hop, Transmit};
 use crate::message::{Message, StatusCode};
 use crate::stateless::hex;
-use crate::transaction::{Client, InviteClient, InviteServer, Outbox, Server, earliest};
+use crate::transaction::{InviteClient, InviteServer, Outbox, Server, earliest};
 
 use accept::Ringing;
 use ack::Answer;
-use close::Purpose;
+use ask::Asked;
 use connect::Calling;
 use modify::Modify;
+use refer::{Referred, Referring};
+use refresh::Timer;
+use reliable::Reliable;
+use storm::Storm;
 
 pub use event::{EndCause, Ended, Event, Identity, Invite, Reason, Refusal};
+pub use refer::Referral;
+pub use refresh::{SessionTimer, is_too_short};
 
-/// Non-INVITE requests of the peer that one call remembers at once; beyond it a request gets 500 with Retry-After.
-const MAX_SERVERS: usize = 24;
+/// Non-INVITE requests of the peer that one call remembers at once, all that [`Storm`] admits within timer J; beyond
+/// it a request gets 500 with Retry-After.
+const MAX_SERVERS: usize = 340;
 /// INVITEs of the peer that one call remembers at once, refused ones included.
 const MAX_INVITES: usize = 8;
 /// Events that wait to be read; a caller that drains after every input never has more than a few.
@@ -70,10 +84,23 @@ pub struct Session {
     farewell: Option<Box<Option<Reason>>>,
     /// An offer of ours inside the dialog.
     modify: Option<Box<Modify>>,
+    /// UAS: provisional responses that are acknowledged.
+    reliable: Option<Box<Reliable>>,
+    /// The first offer has its answer though the INVITE has no final response: in a reliable response.
+    settled: bool,
+    /// Our description that stands.
+    local_sdp: Option<Bytes>,
+    timer: Timer,
+    storm: Storm,
+    /// A REFER of ours.
+    referring: Option<Box<Referring>>,
+    /// A REFER of the peer's that we work on, and how many we took.
+    referred: Option<Box<Referred>>,
+    refers: u8,
     invite_servers: Vec<InviteServer>,
     servers: Vec<Server>,
     invite_clients: Vec<InviteClient>,
-    clients: Vec<(Client, Purpose)>,
+    clients: Vec<Asked>,
     /// Identifiers made so far.
     made: u32,
     out: Outbox,
@@ -93,6 +120,14 @@ impl Session {
             answer: None,
             farewell: None,
             modify: None,
+            reliable: None,
+            settled: false,
+            local_sdp: None,
+            timer: Timer::default(),
+            storm: Storm::default(),
+            referring: None,
+            referred: None,
+            refers: 0,
             invite_servers: Vec::new(),
             servers: Vec::new(),
             invite_clients: Vec::new(),
@@ -160,12 +195,14 @@ impl Session {
                 self.ringing.as_ref().map(|r| r.again),
                 self.answer.as_ref().map(|a| a.timeout()),
                 self.modify.as_ref().and_then(|m| m.retry_at),
+                self.reliable.as_ref().and_then(|r| r.timeout()),
+                self.timer.timeout().filter(|_| self.state == State::Confirmed),
             ]
             .into_iter()
             .chain(self.invite_servers.iter().map(InviteServer::timeout))
             .chain(self.invite_clients.iter().map(InviteClient::timeout))
             .chain(self.servers.iter().map(Server::timeout))
-            .chain(self.clients.iter().map(|(client, _)| client.timeout())),
+            .chain(self.clients.iter().map(|asked| asked.client.timeout())),
         )
     }
 
@@ -176,11 +213,7 @@ impl Session {
         }
         self.invite_servers.retain(|server| !server.is_terminated());
         self.servers.retain(|server| server.timeout().is_none_or(|at| at > now));
-        for (client, _) in &mut self.clients {
-            // A BYE or CANCEL without answer changes nothing: the call has ended for us.
-            client.handle_timeout(now, &mut self.out);
-        }
-        self.clients.retain(|(client, _)| !client.is_terminated());
+        self.time_requests(now);
         let mut unanswered = None;
         for client in &mut self.invite_clients {
             if client.handle_timeout(now, &mut self.out) {
@@ -193,19 +226,21 @@ impl Session {
             if self.is_initial(cseq) {
                 self.no_final_response(now);
             } else {
-                self.modify_failed(cseq, StatusCode(408), now);
+                self.modify_failed(cseq, StatusCode(408), None, now);
             }
         }
         self.repeat_answer(now);
         self.repeat_ringing(now);
+        self.repeat_reliable(now);
         self.retry_modify(now);
+        self.time_session(now);
         self.shrink();
     }
 
     /// What was sent to `hop` cannot get there. Over a stream nothing of it is repeated, so what waits there fails
     /// (RFC 3261 8.1.3.1, 17.2.4).
     pub fn handle_transport_error(&mut self, hop: Hop, now: Instant) {
-        self.clients.retain(|(client, _)| client.hop != hop);
+        self.requests_lost(hop, now);
         let mut failed = None;
         for client in self.invite_clients.iter_mut().filter(|c| c.hop == hop && c.is_pending()) {
             client.end();
@@ -218,7 +253,7 @@ impl Session {
                 let cause = if cancelled { EndCause::CancelledByUs } else { EndCause::TransportError };
                 self.end_with(Ended::new(cause), now);
             } else {
-                self.modify_failed(cseq, StatusCode(503), now);
+                self.modify_failed(cseq, StatusCode(503), None, now);
             }
         }
         // The caller of an INVITE that has no final response yet is gone.
@@ -264,6 +299,7 @@ mod label {
     pub(super) const BRANCH: u8 = b'b';
     pub(super) const CNONCE: u8 = b'c';
     pub(super) const DELAY: u8 = b'd';
+    pub(super) const RSEQ: u8 = b'r';
 }
 
 /// Bytes derived from the seed by kind and number: who sees some of them on the wire learns nothing of the others.

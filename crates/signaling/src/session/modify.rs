@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::ask::Begun;
 use super::{EndCause, Ended, Event, Reason, Refusal, Session, State, derived, label};
 use crate::hop::Hop;
 use crate::message::{HeaderName, Request, Response, StatusCode};
@@ -18,49 +19,70 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// An offer of ours inside the dialog.
 #[derive(Debug)]
 pub(super) struct Modify {
-    sdp: Bytes,
-    /// Of the re-INVITE that is on its way.
-    cseq: Option<u32>,
+    pub(super) sdp: Bytes,
+    /// Of the request that is on its way.
+    pub(super) cseq: Option<u32>,
     /// When it is made once more after 491.
     pub(super) retry_at: Option<Instant>,
     attempts: u8,
+    /// A session refresh: the description that stands once more.
+    refresh: bool,
+    /// In an early dialog: by UPDATE.
+    pub(super) by_update: bool,
 }
 
 impl Session {
-    /// Offers a new session description by re-INVITE. The outcome comes as [`Event::Answered`] with its final status.
-    /// `false` when the call is not established or another offer is under way.
+    /// Offers a new session description: by re-INVITE, or by UPDATE before the call is answered, once the first offer
+    /// has its answer and the peer takes UPDATE (RFC 3311). The outcome comes as [`Event::Modified`] with its final
+    /// status. `false` when it cannot be made, or another offer is under way.
     pub fn offer(&mut self, sdp: Bytes, now: Instant) -> bool {
-        if self.state != State::Confirmed || self.modify.is_some() || self.is_offered() {
+        let possible = match self.state {
+            State::Confirmed => true,
+            State::Inviting => self.settled && self.timer.update && !self.is_answering(),
+            State::Accepted | State::Over => false,
+        };
+        if !possible || self.modify.is_some() || self.is_offered() || self.offers() {
             return false;
         }
-        self.modify = Some(Box::new(Modify { sdp, cseq: None, retry_at: None, attempts: 0 }));
+        self.reoffer(sdp, false, now);
+        true
+    }
+
+    pub(super) fn reoffer(&mut self, sdp: Bytes, refresh: bool, now: Instant) {
+        let by_update = self.state == State::Inviting;
+        let modify = Modify { sdp, cseq: None, retry_at: None, attempts: 0, refresh, by_update };
+        self.modify = Some(Box::new(modify));
+        if by_update {
+            return self.offer_by_update(now);
+        }
         if let Some(account) = self.calling.as_deref_mut().and_then(|c| c.account.as_mut()) {
             account.begin();
         }
         self.send_reinvite(now);
-        true
     }
 
     /// Whether an offer of ours awaits its answer.
     pub(super) fn offers(&self) -> bool {
-        self.invite_clients.iter().any(|client| client.is_pending())
+        let unanswered = |cseq: u32| !(self.settled && self.is_initial(cseq));
+        self.invite_clients.iter().any(|client| client.is_pending() && unanswered(client.cseq))
+            || self.modify.as_ref().is_some_and(|m| m.by_update && m.cseq.is_some())
     }
 
     /// Whether an offer or answer exchange of the peer's is under way.
     pub(super) fn is_offered(&self) -> bool {
+        let settled = self.state == State::Inviting && self.settled;
         self.answer.is_some()
-            || self.invite_servers.iter().any(|s| s.pending().is_some())
-            || self.servers.iter().any(|s| s.pending().is_some())
+            || (!settled && self.invite_servers.iter().any(|s| s.pending().is_some()))
+            || self.reliable.as_ref().is_some_and(|reliable| reliable.is_describing())
+            || self.is_updated()
     }
 
     fn send_reinvite(&mut self, now: Instant) {
-        let Some(mut dialog) = self.dialog.take() else { return };
-        let branch = self.branch();
-        dialog.local_cseq += 1;
-        let cseq = dialog.local_cseq;
-        let (builder, hop, uri) = dialog.request("INVITE", cseq, &self.identity.via, &branch);
-        self.dialog = Some(dialog);
-        let mut builder = builder
+        let Some(remote_tag) = self.peer_tag() else { return };
+        let Some(begun) = self.begin_request("INVITE", &remote_tag) else { return };
+        let Begun { builder, hop, uri, branch, cseq } = begun;
+        let mut builder = self
+            .add_timer(builder)
             .header(HeaderName::Contact, format_args!("<{}>", self.identity.contact))
             .header(HeaderName::Allow, stateless::ALLOW)
             .header(HeaderName::UserAgent, self.identity.user_agent);
@@ -91,19 +113,19 @@ impl Session {
                     client.give_up_at(now + PATIENCE);
                 }
             }
-            InviteOutcome::Success => self.modified(response, cseq),
+            InviteOutcome::Success => self.modified(response, cseq, now),
             InviteOutcome::Failure => {
                 let current = self.modify.as_ref().is_some_and(|m| m.cseq == Some(cseq));
                 if current && self.take_challenge(response, asked, from) {
                     return self.send_reinvite(now);
                 }
-                self.modify_failed(cseq, response.status(), now);
+                self.modify_failed(cseq, response.status(), Some(response), now);
             }
             InviteOutcome::Nothing => {}
         }
     }
 
-    fn modified(&mut self, response: &Response, cseq: u32) {
+    fn modified(&mut self, response: &Response, cseq: u32, now: Instant) {
         // A dialog does not fork again: a 2xx with another tag is none of ours.
         let Some(mut dialog) = self.dialog.take_if(|d| d.is_with(response.to_tag())) else { return };
         dialog.refresh(response);
@@ -113,14 +135,22 @@ impl Session {
         if let Some(client) = self.invite_clients.iter_mut().find(|c| c.cseq == cseq) {
             client.acknowledge(tag, ack, &mut self.out);
         }
-        if self.modify.take_if(|m| m.cseq == Some(cseq)).is_some() {
-            self.push(Event::Answered { status: response.status(), sdp: response.sdp() });
+        if let Some(modify) = self.modify.take_if(|m| !m.by_update && m.cseq == Some(cseq)) {
+            self.timer_answered(response, now);
+            self.local_sdp = Some(modify.sdp);
+            self.push(Event::Modified { status: response.status(), sdp: response.sdp() });
         }
     }
 
     /// A re-INVITE of ours was refused or got no answer: the call goes on as it was, but where the peer no longer
     /// knows of it (RFC 3261 12.2.1.2, 14.1).
-    pub(super) fn modify_failed(&mut self, cseq: u32, status: StatusCode, now: Instant) {
+    pub(super) fn modify_failed(
+        &mut self,
+        cseq: u32,
+        status: StatusCode,
+        response: Option<&Response>,
+        now: Instant,
+    ) {
         let Some(modify) = self.modify.as_mut().filter(|m| m.cseq == Some(cseq)) else { return };
         if status.0 == 491 && modify.attempts + 1 < MAX_ATTEMPTS {
             modify.cseq = None;
@@ -131,13 +161,22 @@ impl Session {
             }
             return;
         }
-        self.modify = None;
-        if matches!(status.0, 408 | 481) {
+        if status.0 == 422 && response.is_some_and(|r| self.raise_interval(r)) {
+            if let Some(modify) = &mut self.modify {
+                (modify.cseq, modify.retry_at) = (None, Some(now));
+            }
+            return;
+        }
+        let refresh = self.modify.take().is_some_and(|m| m.refresh);
+        if refresh {
+            return self.refresh_failed(status, response, now);
+        }
+        if matches!(status.0, 408 | 481) && self.state == State::Confirmed {
             let reason = Reason { protocol: "SIP".to_owned(), cause: status.0, text: None };
             self.send_bye(Some(reason), now);
             return self.end_with(Ended::with_status(EndCause::ByeFromUs, status), now);
         }
-        self.push(Event::Answered { status, sdp: None });
+        self.push(Event::Modified { status, sdp: None });
     }
 
     /// The wait after glare: longer for the side that chose the Call-ID, so that the two do not meet again
@@ -163,7 +202,11 @@ impl Session {
             }
             return;
         }
-        self.send_reinvite(now);
+        if self.modify.as_ref().is_some_and(|m| m.by_update) {
+            self.offer_by_update(now);
+        } else {
+            self.send_reinvite(now);
+        }
     }
 
     /// A re-INVITE of the peer. Its target has been refreshed.

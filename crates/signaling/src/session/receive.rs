@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::ask::Asked;
 use super::{MAX_INVITES, MAX_SERVERS, Session, State};
 use crate::dialog::Dialog;
 use crate::hop::{Hop, Transmit};
@@ -32,11 +33,16 @@ impl Session {
         };
         let known = to_tag == &*self.local_tag && self.dialog_of(&request).is_some();
         // While our BYE is on its way, one of the peer's may cross it (RFC 3261 15.1.2).
-        if !known || (self.is_over() && method != Method::Bye) {
+        // The subscription of a REFER outlives it (RFC 3515 2.4.7).
+        let outlives = method == Method::Bye || (method == Method::Notify && self.referring.is_some());
+        if !known || (self.is_over() && !outlives) {
             return self.reply_without_state(&request, StatusCode(481), &[], from);
         }
         if self.is_over() {
-            return self.reply(&request, StatusCode(200), &[], from, now);
+            return match method {
+                Method::Notify => self.notify(&request, from, now),
+                _ => self.reply(&request, StatusCode(200), &[], from, now),
+            };
         }
         let full = match method {
             Method::Bye => false,
@@ -44,6 +50,13 @@ impl Session {
             _ => self.servers.len() >= MAX_SERVERS,
         };
         if full {
+            let wait = self.retry_after();
+            let headers = [("Retry-After", wait.as_str())];
+            return self.reply_without_state(&request, StatusCode(500), &headers, from);
+        }
+        // Answers to what we sent are no storm of the peer's making.
+        let counts = !matches!(method, Method::Bye | Method::Prack | Method::Notify);
+        if counts && !self.storm.admits(now) {
             let wait = self.retry_after();
             let headers = [("Retry-After", wait.as_str())];
             return self.reply_without_state(&request, StatusCode(500), &headers, from);
@@ -57,6 +70,12 @@ impl Session {
             let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
             return self.reply(&request, status, &headers, from, now);
         }
+        let timed = matches!(method, Method::Invite | Method::Update);
+        let min = self.identity.session_timer.min;
+        if timed && super::is_too_short(&request, min) {
+            let min = min.to_string();
+            return self.reply(&request, StatusCode(422), &[("Min-SE", &min)], from, now);
+        }
         self.in_dialog(request, method, from, now);
     }
 
@@ -68,6 +87,7 @@ impl Session {
         {
             dialog.refresh(&request);
             dialog.hop = from;
+            self.note_allow(&request);
         }
         match method {
             // The callee must not (RFC 3261 15): its final response ends the call.
@@ -77,8 +97,11 @@ impl Session {
             Method::Update => self.update(request, from, now),
             Method::Info => self.info(&request, from, now),
             Method::Options => self.options(&request, from, now),
-            // There is nothing that it could acknowledge or tell of (RFC 3262 3, RFC 6665 4.1.3).
-            Method::Prack | Method::Notify => self.reply(&request, StatusCode(481), &[], from, now),
+            Method::Prack => self.prack(request, from, now),
+            Method::Notify => self.notify(&request, from, now),
+            Method::Refer if self.state == State::Confirmed => self.refer_request(request, from, now),
+            // Nobody has answered yet: there is no call to transfer.
+            Method::Refer => self.reply(&request, StatusCode(491), &[], from, now),
             _ => self.reply(&request, StatusCode(405), &[("Allow", stateless::ALLOW)], from, now),
         }
     }
@@ -166,14 +189,11 @@ impl Session {
         if method == Method::Invite {
             return self.invite_response(response, branch, from, now);
         }
-        let Some((client, purpose)) =
-            self.clients.iter_mut().find(|(c, _)| *c.branch == *branch && c.method == method)
-        else {
-            return;
-        };
-        let (asked, purpose) = (client.hop, *purpose);
-        if client.response(response.status(), now) == ClientOutcome::Final {
-            self.final_response(purpose, response, asked, from, now);
+        let mine = |a: &Asked| *a.client.branch == *branch && a.client.method == method;
+        let Some(at) = self.clients.iter().position(mine) else { return };
+        let Some(asked) = self.clients.get_mut(at) else { return };
+        if asked.client.response(response.status(), now) == ClientOutcome::Final {
+            self.final_response(at, response, from, now);
         }
     }
 }

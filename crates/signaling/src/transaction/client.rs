@@ -85,12 +85,17 @@ impl Client {
         }
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
+    /// `true` when the wait is over without a final response.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) -> bool {
         if due(self.timeout, now) {
+            let unanswered = self.is_pending();
             self.end();
-        } else if self.retransmission.as_mut().is_some_and(|r| r.fire(now)) {
+            return unanswered;
+        }
+        if self.retransmission.as_mut().is_some_and(|r| r.fire(now)) {
             out.push(Transmit { hop: self.hop, bytes: self.request.clone() });
         }
+        false
     }
 
     /// Gives up, as after a transport error.

@@ -51,6 +51,11 @@ impl Server {
         self.method == request.method() && self.key.matches(request)
     }
 
+    /// The request, while it has no answer and is one of `methods`.
+    pub(crate) fn waits(&self, methods: &[Method]) -> Option<&Request> {
+        self.pending().filter(|_| methods.contains(&self.method))
+    }
+
     /// The request, while it has no answer.
     pub(crate) fn pending(&self) -> Option<&Request> {
         match &self.state {

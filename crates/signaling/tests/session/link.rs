@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use signaling::{
-    Event, Hop, Identity, Invite, Message, Method, Request, ResponseBuilder, Session, StatusCode, Transport,
-    digest::Credentials,
+    Event, Hop, Identity, Invite, Message, Method, Request, ResponseBuilder, Session, SessionTimer,
+    StatusCode, Transport, digest::Credentials,
 };
 
 /// xorshift64*: the same seed, the same network.
@@ -63,9 +63,13 @@ pub(crate) fn identity(side: Side) -> Identity {
         contact: format!("sip:{side:?}@{}", side.address()),
         via: side.address().to_owned(),
         user_agent: "Test",
+        session_timer: QUIET,
         seed: [side as u8 + 1; 16],
     }
 }
+
+/// Nothing is asked for: most tests are about other timers.
+pub(crate) const QUIET: SessionTimer = SessionTimer { interval: 0, min: 90 };
 
 pub(crate) fn invite() -> Invite {
     Invite {
@@ -116,6 +120,8 @@ pub(crate) struct Link {
     pub(crate) b: Option<Session>,
     /// Whether a session is made for the first INVITE that reaches B; else B is played by the test.
     accepts: bool,
+    /// What B wants of session timers.
+    timer: SessionTimer,
     flights: Vec<Flight>,
     number: u64,
     actions: BTreeMap<(Instant, u64), Action>,
@@ -139,6 +145,7 @@ impl Link {
             a: None,
             b: None,
             accepts: false,
+            timer: QUIET,
             flights: Vec::new(),
             number: 0,
             actions: BTreeMap::new(),
@@ -159,6 +166,26 @@ impl Link {
         link.transport = transport;
         link.accepts = true;
         link.a = Some(Session::connect(invite(), hop(B, transport), identity(A), link.now));
+        link
+    }
+
+    /// Two sessions that want these timers.
+    pub(crate) fn timed(a: SessionTimer, b: SessionTimer) -> Self {
+        let mut link = Self::new(0, FAIR);
+        (link.accepts, link.timer) = (true, b);
+        link.a = Some(Self::timed_caller(a, link.now));
+        link
+    }
+
+    fn timed_caller(timer: SessionTimer, now: Instant) -> Session {
+        let identity = Identity { session_timer: timer, ..identity(A) };
+        Session::connect(invite(), hop(B, Transport::Udp), identity, now)
+    }
+
+    /// A places a call and wants a timer; the test plays B.
+    pub(crate) fn timed_alone(timer: SessionTimer) -> Self {
+        let mut link = Self::new(0, FAIR);
+        link.a = Some(Self::timed_caller(timer, link.now));
         link
     }
 
@@ -336,7 +363,8 @@ impl Link {
                 && request.method() == Method::Invite
                 && request.to_tag().is_none()
             {
-                self.b = Some(Session::accept(request, from, identity(B), now));
+                let identity = Identity { session_timer: self.timer, ..identity(B) };
+                self.b = Some(Session::accept(request, from, identity, now));
             }
         } else {
             self.inbox.push(message);
@@ -440,6 +468,9 @@ fn describe(event: &Event) -> String {
         Event::Progress { status, sdp } => format!("Progress {status}{}", body(sdp)),
         Event::Answered { status, sdp } => format!("Answered {status}{}", body(sdp)),
         Event::Confirmed { sdp } => format!("Confirmed{}", body(sdp)),
+        Event::Modified { status, sdp } => format!("Modified {status}{}", body(sdp)),
+        Event::Refer { target } => format!("Refer {target}"),
+        Event::Referral(referral) => format!("Referral {referral:?}"),
         Event::Offer { sdp } => format!("Offer{}", body(sdp)),
         Event::Info { content_type, .. } => format!("Info {content_type}"),
         Event::Ended(ended) => {

@@ -6,10 +6,10 @@ use crate::sequence::{self, Step};
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..14_u8, 0..6_u32, 0..5_u8, any::<bool>(), 0..3_u8, 0..6_u8)
+        4 => (0..14_u8, 0..6_u32, 0..5_u8, any::<bool>(), 0..3_u8, 0..9_u8)
             .prop_map(|(m, c, b, o, f, r)| Step::Request(m, c, b, o, f, r)),
-        4 => (any::<u8>(), 100..700_u16, 0..4_u8, 0..6_u8).prop_map(|(n, s, t, r)| Step::Response(n, s, t, r)),
-        2 => (0..9_u8).prop_map(Step::Command),
+        4 => (any::<u8>(), 100..700_u16, 0..4_u8, 0..9_u8).prop_map(|(n, s, t, r)| Step::Response(n, s, t, r)),
+        2 => (0..14_u8).prop_map(Step::Command),
         2 => prop_oneof![0..300_u32, 0..40_000_u32].prop_map(Step::Wait),
         1 => Just(Step::TransportError),
     ]

@@ -31,13 +31,13 @@ impl Step {
                 next()? % 5,
                 next()? % 2 == 0,
                 next()? % 3,
-                next()? % 6,
+                next()? % 9,
             ),
             4..8 => {
                 let status = 100 + u16::from_be_bytes([next()?, next()?]) % 600;
-                Self::Response(next()?, status, next()? % 4, next()? % 6)
+                Self::Response(next()?, status, next()? % 4, next()? % 9)
             }
-            8 | 9 => Self::Command(next()? % 9),
+            8 | 9 => Self::Command(next()? % 14),
             10 => Self::Wait(u32::from(next()?)),
             11 => Self::Wait(u32::from(u16::from_be_bytes([next()?, next()?])) % 40_000),
             _ => Self::TransportError,
@@ -61,12 +61,15 @@ const METHODS: [&str; 14] = [
     "MESSAGE",
     "CHAT",
 ];
-const RESTS: [&str; 6] = [
+const RESTS: [&str; 9] = [
     "\r\n",
     "Content-Type: application/sdp\r\n\r\nv=0",
     "Require: 100rel\r\nContact: <sip:x@203.0.113.5;transport=tcp>\r\n\r\n",
     "WWW-Authenticate: Digest realm=\"r\", nonce=\"n\"\r\nContact: junk\r\n\r\n",
     "Proxy-Authenticate: Digest realm=\"r\", nonce=\"m\", qop=\"auth\", stale=true\r\nReason: Q.850;cause=99999\r\n\r\n",
+    "Require: 100rel\r\nSupported: timer\r\nRSeq: 1\r\nRAck: 1 1 INVITE\r\nAllow: UPDATE\r\nSession-Expires: 90;refresher=uac\r\nMin-SE: 95\r\n\r\nv=0",
+    "Session-Expires: 4294967295;refresher=uas\r\nSupported: timer, 100rel\r\nAllow: UPDATE\r\nRefer-To: <sip:+1@h?Route=x>\r\nRefer-Sub: false\r\n\r\n",
+    "Event: refer\r\nSubscription-State: terminated;reason=noresource\r\nContent-Type: message/sipfrag\r\n\r\nSIP/2.0 603 Decline\r\n",
     "Record-Route: <sip:198.51.100.2>, <sip:[2001:db8::1];lr>\r\nRetry-After: x\r\nWarning: 399\r\n\r\n",
 ];
 
@@ -146,6 +149,11 @@ impl Run {
                     5 => session.refuse_offer(refusal, now),
                     6 => session.offer(sdp("v=0"), now),
                     7 => session.hang_up(Some(reason), now),
+                    8 => session.refer("sip:x@h", now),
+                    9 => session.accept_refer(now),
+                    10 => session.refuse_refer(&refusal, now),
+                    11 => session.notify_refer(StatusCode(180), now),
+                    12 => session.notify_refer(StatusCode(200), now),
                     _ => session.hang_up(None, now),
                 };
             }
