@@ -34,6 +34,15 @@ const END_WAIT: Duration = Duration::from_secs(2);
 type Waiter = oneshot::Sender<Result<Conversation, CallError>>;
 type Preparing = Pin<Box<dyn Future<Output = Result<Agent, NotReady>> + Send>>;
 
+/// What an agent is told of its call beyond the audio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AgentNotice {
+    /// The other side has put the call on hold: nothing said is heard.
+    Hold,
+    /// And has taken it up again.
+    Resume,
+}
+
 /// A call in progress.
 struct Call {
     edge: Arc<Edge>,
@@ -59,6 +68,8 @@ struct Call {
     agent: Option<Agent>,
     preparing: Option<Preparing>,
     leg: Option<Leg>,
+    /// The peer has put us on hold.
+    on_hold: bool,
     ours: Option<OurReason>,
     deadline: Option<(Instant, OurReason)>,
     /// When a target that has said nothing is left for the next.
@@ -239,7 +250,10 @@ impl Call {
 
     fn on_event(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Progress { status, sdp: _ } => {
+            Event::Progress { status, sdp } => {
+                if let Some(sdp) = sdp {
+                    self.take_early(&sdp, now);
+                }
                 if status.0 >= 180 && self.conversation.ringing_at.is_none() {
                     self.ringing();
                     self.record();
@@ -247,9 +261,22 @@ impl Call {
             }
             Event::Answered { status, sdp } => {
                 self.answered(status, now);
-                self.take_answer(sdp.as_deref(), now);
+                match (sdp, &self.leg) {
+                    // A reliable 183 brought the answer.
+                    (None, Some(leg)) => {
+                        self.offered = false;
+                        leg.start();
+                    }
+                    (sdp, _) => self.take_answer(sdp.as_deref(), now),
+                }
                 self.record();
             }
+            Event::Modified { status, sdp } => self.take_modified(status, sdp.as_deref(), now),
+            // Nothing of ours asks for either yet.
+            Event::Refer { .. } => {
+                self.session.refuse_refer(&Refusal::new(StatusCode(603)), now);
+            }
+            Event::Referral(_) => {}
             Event::Confirmed { sdp } => {
                 if self.offered {
                     self.take_answer(sdp.as_deref(), now);
@@ -279,6 +306,11 @@ impl Call {
             };
             self.session.hang_up(Some(cause), now);
         }
+    }
+
+    /// What the agent is told of its call beyond the audio.
+    fn tell_agent(&mut self, notice: AgentNotice) {
+        tracing::debug!(conversation = %self.conversation.id, ?notice, "agent notice");
     }
 
     /// Writes the call's present state down.

@@ -68,6 +68,7 @@ impl Edge {
             contact: format!("sip:{host}:{port}{parameter}"),
             via: format!("{host}:{port}"),
             user_agent: USER_AGENT,
+            session_timer: self.settings.session_timer,
             seed: random(),
         }
     }

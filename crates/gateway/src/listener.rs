@@ -131,6 +131,12 @@ fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) {
         refuse(edge, &request, status, None, &headers, hop, Counter::RejectedMalformed);
         return;
     }
+    let min = edge.settings.session_timer.min;
+    if signaling::is_too_short(&request, min) {
+        let min = min.to_string();
+        refuse(edge, &request, StatusCode(422), None, &[("Min-SE", &min)], hop, Counter::RejectedMalformed);
+        return;
+    }
     let directory = edge.directory.load();
     let mut verdict = inbound::decide(&directory, &edge.settings, Asked::by(&request, hop.remote));
     let route = match &verdict.outcome {

@@ -26,6 +26,8 @@ pub struct Settings {
     pub unknown_sources: UnknownSources,
     /// `sip.refusals`: how many refusals a source that no trunk lists gets; `None` is no limit.
     pub refusals: Option<RateLimit>,
+    /// `sip.session_expires` and `sip.min_se`: session timers (RFC 4028).
+    pub session_timer: signaling::SessionTimer,
     /// RTP.
     pub media: MediaSettings,
     /// `limits.max_calls`: live calls; beyond it 503 with Retry-After.
@@ -93,6 +95,7 @@ impl Default for Settings {
             advertise: None,
             unknown_sources: UnknownSources::Reject,
             refusals: Some(RateLimit { count: 200, window: Duration::from_secs(10) }),
+            session_timer: signaling::SessionTimer::default(),
             media: MediaSettings {
                 address: None,
                 advertise: None,

@@ -84,7 +84,9 @@ pub(crate) fn outcome(
             (if nobody { Unanswered } else { Failed }, peer, None)
         }
         EndCause::RefusedByUs => (Failed, us, None),
+        EndCause::SessionExpired => (Completed, EndedBy::System, Some("session_expired")),
         EndCause::NoAck => (Failed, EndedBy::System, Some("no_ack")),
+        EndCause::NoPrack => (Failed, EndedBy::System, Some("no_prack")),
         EndCause::NoResponse => (Failed, EndedBy::System, Some("no_response")),
         EndCause::TransportError => (Failed, EndedBy::System, Some("transport_error")),
         EndCause::Challenged => (Failed, peer, Some("authentication_failed")),

@@ -170,6 +170,8 @@ pub struct Session {
     sequence: u16,
     timestamp: u32,
     started: bool,
+    /// The agent hears what comes before the call is answered.
+    listens_early: bool,
     /// The marker goes with the first packet of a talkspurt.
     marker: bool,
     next_frame: Option<Instant>,
@@ -200,6 +202,7 @@ impl Session {
             sequence: u16::from_be_bytes([e, f]),
             timestamp: u32::from_be_bytes([g, h, i, j]),
             started: false,
+            listens_early: false,
             marker: true,
             next_frame: None,
             finish_at: None,
@@ -220,6 +223,11 @@ impl Session {
             self.started = true;
             self.resume(now);
         }
+    }
+
+    /// The agent hears early media: what comes before [`Session::start`].
+    pub fn listen_early(&mut self) {
+        self.listens_early = true;
     }
 
     /// A new agreement: the source is learned afresh, and hold pauses agent and timeouts.
@@ -282,7 +290,7 @@ impl Session {
             self.negotiated.codec.decode(packet.payload, captured);
         }
         if let (Agent::Linked(link), true, false) =
-            (&self.agent, self.started && self.negotiated.direction.receives(), event)
+            (&self.agent, (self.started || self.listens_early) && self.negotiated.direction.receives(), event)
         {
             self.heard.clear();
             self.negotiated.codec.decode(packet.payload, &mut self.heard);

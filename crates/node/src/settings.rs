@@ -66,6 +66,22 @@ impl Values {
         }
     }
 
+    fn session_timer(
+        &self,
+        defaults: signaling::SessionTimer,
+    ) -> Result<signaling::SessionTimer, BadSetting> {
+        let seconds = |t: &str| t.strip_suffix('s').unwrap_or(t).trim().parse::<u32>().ok();
+        let min =
+            self.get("sip.min_se", defaults.min, "must be a number of seconds from 2 to 86400", |t| {
+                seconds(t).filter(|n| (2..=86_400).contains(n))
+            })?;
+        let rule = "must be 0, or a number of seconds from sip.min_se to 86400";
+        let interval = self.get("sip.session_expires", defaults.interval.max(min), rule, |t| {
+            seconds(t).filter(|n| *n == 0 || (min..=86_400).contains(n))
+        })?;
+        Ok(signaling::SessionTimer { interval, min })
+    }
+
     fn settings(&self) -> Result<Settings, BadSetting> {
         let defaults = gateway::Settings::default();
         let data_dir =
@@ -138,6 +154,7 @@ impl Values {
                 },
             )?,
             refusals: self.get("sip.refusals", defaults.refusals, rate, rate_limit)?,
+            session_timer: self.session_timer(defaults.session_timer)?,
             media,
             max_calls: self.get(
                 "limits.max_calls",
@@ -256,6 +273,8 @@ mod tests {
             "limits.max_calls=0",
             "sip.unknown_sources=ignore",
             "sip.refusals=many",
+            "sip.min_se=1",
+            "sip.session_expires=60",
             "store.url=postgres://x",
         ] {
             let (key, value) = bad.split_once('=').unwrap();

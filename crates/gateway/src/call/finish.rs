@@ -38,7 +38,8 @@ impl Call {
             let _ = waiter.send(Ok(self.conversation.clone()));
         }
         let abnormal = matches!(outcome.status, ConversationStatus::Failed | ConversationStatus::Unanswered)
-            || self.ours == Some(OurReason::MediaTimeout);
+            || self.ours == Some(OurReason::MediaTimeout)
+            || ended.cause == EndCause::SessionExpired;
         if abnormal {
             self.decide(ended, ended.status.map_or(0, |s| s.0));
         }
@@ -57,6 +58,12 @@ impl Call {
         let advice = self.advice.take().unwrap_or_else(|| match (conversation.direction, ended.cause) {
             (Direction::Inbound, EndCause::NoAck) => {
                 "No ACK came for our 200: check Contact and NAT (sip.advertise).".to_owned()
+            }
+            (Direction::Inbound, EndCause::NoPrack) => {
+                "No PRACK came for our ringing, which the caller wanted to acknowledge: check Contact and NAT (sip.advertise).".to_owned()
+            }
+            (_, EndCause::SessionExpired) => {
+                "Nobody refreshed the session in time, or the other side had lost the call: check that re-INVITE and UPDATE reach both sides.".to_owned()
             }
             (Direction::Inbound, _) => "See the rules tried.".to_owned(),
             (Direction::Outbound, _) => sip_status::outbound_advice(ended).to_owned(),

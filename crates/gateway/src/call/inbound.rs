@@ -86,6 +86,7 @@ async fn carry(
         agent: None,
         preparing: None,
         leg: None,
+        on_hold: false,
         ours: None,
         deadline: None,
         try_until: None,

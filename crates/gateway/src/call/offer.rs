@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use media::offer_answer::{LocalMedia, Negotiated};
+use media::offer_answer::{Direction, LocalMedia, Negotiated};
 use media::session::SessionConfig;
-use signaling::Hop;
+use signaling::{Hop, StatusCode};
 
-use super::Call;
+use super::{AgentNotice, Call};
 use crate::edge::{Edge, random};
 use crate::rtp_ports::RtpSocket;
 use crate::sip_status::{self, OurReason};
@@ -30,11 +30,21 @@ impl Call {
     pub(super) fn open_leg(&mut self, negotiated: Negotiated, now: Instant) {
         self.conversation.codec = Some(negotiated.codec.name().to_owned());
         self.conversation.media_encryption = Some("none".to_owned());
+        let answered = self.conversation.answered_at.is_some();
+        self.note_hold(negotiated.direction);
         if let Some(leg) = &self.leg {
             leg.update(negotiated);
+            if answered {
+                leg.start();
+            }
             return;
         }
-        let (Some(socket), Some(agent)) = (self.socket.take(), self.agent.take()) else { return };
+        // Before the agent is there, what is agreed waits for it.
+        let Some(agent) = self.agent.take() else {
+            self.negotiated = Some(negotiated);
+            return;
+        };
+        let Some(socket) = self.socket.take() else { return };
         let media = &self.edge.settings.media;
         let config = SessionConfig {
             negotiated,
@@ -45,10 +55,49 @@ impl Call {
             timeout: media.timeout,
             tap: false,
         };
-        let session = media::session::Session::new(config, now);
+        let mut session = media::session::Session::new(config, now);
+        if !answered && self.config.early_media {
+            session.listen_early();
+        }
         let leg = self.edge.shards.open(socket, session, self.mailbox.clone());
-        leg.start();
+        if answered {
+            leg.start();
+        }
         self.leg = Some(leg);
+    }
+
+    /// A direction in which we must not send is hold (RFC 3264 8.4): media timeouts are paused and the agent knows.
+    fn note_hold(&mut self, direction: Direction) {
+        let held = !direction.sends();
+        if std::mem::replace(&mut self.on_hold, held) != held {
+            self.tell_agent(if held { AgentNotice::Hold } else { AgentNotice::Resume });
+        }
+    }
+
+    /// The description of a provisional response: early media is taken from there. One that cannot be used is passed
+    /// over; the 2xx decides.
+    pub(super) fn take_early(&mut self, sdp: &[u8], now: Instant) {
+        match self.offer_answer.accept(sdp) {
+            Ok(negotiated) => self.open_leg(negotiated, now),
+            Err(problem) => {
+                tracing::debug!(conversation = %self.conversation.id, %problem, "early media cannot be used");
+            }
+        }
+    }
+
+    /// The final response to an offer of ours inside the dialog. What cannot be used, and what is refused, leaves the
+    /// call as it was.
+    pub(super) fn take_modified(&mut self, status: StatusCode, sdp: Option<&[u8]>, now: Instant) {
+        let Some(sdp) = sdp.filter(|_| status.is_success()) else { return };
+        match self.offer_answer.accept(sdp) {
+            Ok(negotiated) => {
+                self.open_leg(negotiated, now);
+                self.record();
+            }
+            Err(problem) => {
+                tracing::debug!(conversation = %self.conversation.id, %problem, "an answer cannot be used");
+            }
+        }
     }
 
     /// The answer to our offer.

@@ -102,6 +102,7 @@ async fn carry(
         agent: Some(agent),
         preparing: None,
         leg: None,
+        on_hold: false,
         ours: None,
         deadline: Some((now + ring_timeout, OurReason::RingTimeout)),
         try_until: targets.has_more().then_some(now + TRY),

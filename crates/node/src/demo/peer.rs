@@ -66,6 +66,7 @@ impl Peer {
     fn identity(&self) -> Result<Identity, String> {
         let address = self.address()?;
         Ok(Identity {
+            session_timer: signaling::SessionTimer::default(),
             contact: format!("sip:peer@{address}"),
             via: address.to_string(),
             user_agent: "Tandem-Demo",

@@ -52,6 +52,8 @@ keys! {
     later "sip.large_requests" "TANDEM_SIP__LARGE_REQUESTS" "udp" "how requests over 1,300 bytes are sent";
     later "sip.hep" "TANDEM_SIP__HEP" "none" "Homer collector";
     now "sip.refusals" "TANDEM_SIP__REFUSALS" "200/10s" "refusals a source gets that no trunk lists, then silence for 60 s; 0 = no limit";
+    now "sip.session_expires" "TANDEM_SIP__SESSION_EXPIRES" "1800" "seconds after which a call that nobody refreshes is ended (RFC 4028); 0 asks for none";
+    now "sip.min_se" "TANDEM_SIP__MIN_SE" "90" "shortest session interval taken, in seconds; below 90 only to try timers out";
     now "node.name" "TANDEM_NODE__NAME" "the host name" "name of this node";
     now "node.drain_timeout" "TANDEM_NODE__DRAIN_TIMEOUT" "300s" "how long live calls go on after SIGTERM";
     now "media.timeout_s" "TANDEM_MEDIA__TIMEOUT_S" "15" "silence after which a call is ended";
