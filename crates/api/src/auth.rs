@@ -8,7 +8,7 @@ use axum::handler::Handler;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
-use model::{OrganizationId, Scope, Timestamp};
+use model::{KeyId, OrganizationId, Scope, Timestamp};
 use store::{Credential, CredentialKind};
 
 use crate::ApiState;
@@ -72,6 +72,8 @@ routes! {
 pub struct Caller<R> {
     /// Everything the handler reads or writes belongs to it.
     pub organization: OrganizationId,
+    /// The public half of the credential.
+    pub(crate) credential: KeyId,
     scopes: Vec<Scope>,
     route: PhantomData<R>,
 }
@@ -104,8 +106,9 @@ impl<R: Route> FromRequestParts<ApiState> for Caller<R> {
                 return Err(ApiError::RateLimited(wait));
             }
         }
+        let id = credential.id();
         let Credential { scopes, .. } = credential;
-        let caller = Self { organization, scopes, route: PhantomData };
+        let caller = Self { organization, credential: id, scopes, route: PhantomData };
         if !R::ANY_OF.iter().any(|scope| caller.may(*scope)) {
             let needed: Vec<&str> = R::ANY_OF.iter().map(|scope| scope.as_str()).collect();
             return Err(ApiError::Forbidden(format!("This needs the scope {}.", needed.join(" or "))));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use model::Invalid;
+use model::{Invalid, Timestamp};
 use serde::Serialize;
 use store::StoreError;
 use utoipa::ToSchema;
@@ -89,6 +89,8 @@ pub enum ApiError {
     Replayed(Box<Replay>),
     /// 429: the credential's bucket is empty for this long.
     RateLimited(Duration),
+    /// 429: what the organization may do is used up for this long.
+    UsedUp(String, Duration),
     /// 500. The cause is in the log, never in the answer.
     Internal,
     /// 503: nothing has been done, or, where the sentence says so, it is done and not in force yet.
@@ -117,7 +119,7 @@ impl ApiError {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited(_) | Self::UsedUp(..) => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -130,6 +132,7 @@ impl ApiError {
             Self::Forbidden(text)
             | Self::BadRequest(text)
             | Self::Conflict(text)
+            | Self::UsedUp(text, _)
             | Self::Unavailable(text) => text.clone(),
             Self::NotFound(what) => format!("{what} not found."),
             Self::MethodNotAllowed => "This path does not take that method.".to_owned(),
@@ -158,7 +161,8 @@ impl IntoResponse for ApiError {
         }
         let status = self.status();
         let detail = self.detail();
-        let wait = if let Self::RateLimited(wait) = &self { Some(*wait) } else { None };
+        let wait =
+            if let Self::RateLimited(wait) | Self::UsedUp(_, wait) = &self { Some(*wait) } else { None };
         let errors = if let Self::Invalid(errors) = self { errors } else { Vec::new() };
         let mut response = (status, Json(ErrorOut { detail, errors })).into_response();
         if status == StatusCode::UNAUTHORIZED {
@@ -189,6 +193,11 @@ impl From<StoreError> for ApiError {
             StoreError::NotFound => Self::NotFound("Resource"),
             StoreError::Conflict(sentence) => Self::Conflict(sentence),
             StoreError::Refused(sentence) => Self::BadRequest(sentence),
+            StoreError::Forbidden(sentence) => Self::Forbidden(sentence),
+            StoreError::UsedUp { sentence, until } => {
+                let wait = until.0.saturating_sub(Timestamp::now().0).max(0);
+                Self::UsedUp(sentence, Duration::from_micros(wait.unsigned_abs()))
+            }
             StoreError::Changed => Self::PreconditionFailed,
             StoreError::Managed => Self::BadRequest(MANAGED.to_owned()),
             StoreError::Unavailable(cause) => {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use model::{AgentId, E164};
 
-use crate::input::{Fields, json, number};
+use crate::input::{Data, Fields, json, number};
 use crate::show::{Column, pages};
 use crate::{CliError, Common};
 
@@ -45,13 +45,15 @@ pub enum Agent {
     },
     /// Makes an agent; with --agent-config also its first version.
     Create {
-        #[arg(long)]
-        name: String,
+        #[arg(long, required_unless_present = "data")]
+        name: Option<String>,
         #[arg(long)]
         description: Option<String>,
         /// Config of its first version: JSON, @FILE, or - for standard input.
         #[arg(long, value_name = "JSON")]
         agent_config: Option<String>,
+        #[command(flatten)]
+        data: Data,
         #[command(flatten)]
         common: Common,
     },
@@ -65,6 +67,8 @@ pub enum Agent {
         /// An inactive agent answers no call.
         #[arg(long, value_name = "true|false", action = clap::ArgAction::Set)]
         active: Option<bool>,
+        #[command(flatten)]
+        data: Data,
         #[command(flatten)]
         common: Common,
     },
@@ -149,11 +153,11 @@ impl Agent {
                 let answer = common.connection.client()?.get(&format!("/core/agents/{id}"), &[]).await?;
                 common.screen(out).one(&answer.body)
             }
-            Self::Create { name, description, agent_config, common } => {
+            Self::Create { name, description, agent_config, data, common } => {
                 // Read before anything is made, so that a typo leaves no agent behind.
                 let config = agent_config.map(|config| json("--agent-config", &config)).transpose()?;
                 let client = common.connection.client()?;
-                let body = Fields::default().with("name", name).with_some("description", description);
+                let body = data.fields()?.with_some("name", name).with_some("description", description);
                 let agent = client.post("/core/agents", Some(&body.into_value())).await?.body;
                 if let (Some(config), Some(id)) = (config, agent["id"].as_str()) {
                     let body = Fields::default().with("config", config).into_value();
@@ -161,8 +165,9 @@ impl Agent {
                 }
                 common.screen(out).one(&agent)
             }
-            Self::Update { id, name, description, active, common } => {
-                let body = Fields::default()
+            Self::Update { id, name, description, active, data, common } => {
+                let body = data
+                    .fields()?
                     .with_some("name", name)
                     .with_some("description", description)
                     .with_some("active", active)

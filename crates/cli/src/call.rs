@@ -2,10 +2,11 @@
 
 use std::io::Write;
 
-use model::{AgentId, ConversationId, ConversationStatus, Direction, E164, TrunkId};
+use model::{AgentId, ConversationId, ConversationStatus, Direction, E164, Timestamp, TrunkId};
+use serde_json::Value;
 
-use crate::input::{Fields, json, number};
-use crate::show::{Column, pages};
+use crate::input::{Data, Fields, json, number};
+use crate::show::{Column, line, pages};
 use crate::{CliError, Common};
 
 const COLUMNS: &[Column] = &[
@@ -34,6 +35,18 @@ pub enum Call {
         agent: Option<AgentId>,
         #[arg(long, value_name = "ID")]
         trunk: Option<TrunkId>,
+        /// Part of the remote party.
+        #[arg(long, value_name = "DIGITS")]
+        remote: Option<String>,
+        /// Our number.
+        #[arg(long, value_parser = number)]
+        number: Option<E164>,
+        /// Begun at or after this RFC 3339 time.
+        #[arg(long, value_name = "TIME")]
+        since: Option<Timestamp>,
+        /// Begun at or before this RFC 3339 time.
+        #[arg(long, value_name = "TIME")]
+        until: Option<Timestamp>,
         /// Most rows.
         #[arg(long, default_value_t = 50)]
         limit: usize,
@@ -49,17 +62,35 @@ pub enum Call {
     /// Has an agent call a number.
     Place {
         /// The agent; its latest published version speaks.
-        #[arg(long, value_name = "ID")]
-        agent: AgentId,
+        #[arg(long, value_name = "ID", required_unless_present_any = ["data", "agent_config"])]
+        agent: Option<AgentId>,
+        /// Another version of the agent.
+        #[arg(long, value_name = "NUMBER", requires = "agent")]
+        agent_version: Option<u32>,
+        /// A config for this call alone, instead of an agent: JSON, @FILE, or - for standard input.
+        #[arg(long, value_name = "JSON", conflicts_with = "agent")]
+        agent_config: Option<String>,
         /// Whom to call.
-        #[arg(long, value_parser = number)]
-        to: E164,
+        #[arg(long, value_parser = number, required_unless_present = "data")]
+        to: Option<E164>,
         /// Caller ID: a number of the organization.
         #[arg(long, value_parser = number)]
         from: Option<E164>,
         /// Handed to the agent: a JSON object, @FILE, or - for standard input.
         #[arg(long, value_name = "JSON")]
         context: Option<String>,
+        /// Kept with the call: a JSON object, @FILE, or - for standard input.
+        #[arg(long, value_name = "JSON")]
+        metadata: Option<String>,
+        #[command(flatten)]
+        data: Data,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Shows calls as they change, until Ctrl-C.
+    Watch {
+        /// Ends once this call is over.
+        id: Option<ConversationId>,
         #[command(flatten)]
         common: Common,
     },
@@ -71,16 +102,66 @@ pub enum Call {
     },
 }
 
+/// A line a change; with `--json` the conversation on one line.
+async fn watch(
+    only: Option<ConversationId>,
+    common: &Common,
+    out: &mut (dyn Write + Send),
+) -> Result<(), CliError> {
+    const SHOWN: [&str; 7] =
+        ["/updated_at", "/id", "/direction", "/status", "/user_id", "/agent_number", "/reason"];
+    let client = common.connection.client()?;
+    // Opened first: what changes from here on is seen, and what changed before is read.
+    let mut events = client.events("/core/events").await?;
+    if let Some(id) = only {
+        let call = client.get(&format!("/core/conversations/{id}"), &[]).await?.body;
+        if show_change(&call, &SHOWN, common.json, out)? {
+            return Ok(());
+        }
+    }
+    while let Some(event) = events.next().await? {
+        if event.name != "conversation.updated" {
+            continue;
+        }
+        let wanted = only.is_none_or(|id| event.data["id"] == id.to_string());
+        if wanted && show_change(&event.data, &SHOWN, common.json, out)? && only.is_some() {
+            return Ok(());
+        }
+    }
+    Err(CliError::Usage("the node has ended the stream of events".to_owned()))
+}
+
+/// Shows one change; whether the call is over.
+fn show_change(
+    call: &Value,
+    places: &[&str],
+    json: bool,
+    out: &mut (dyn Write + Send),
+) -> Result<bool, CliError> {
+    if json {
+        writeln!(out, "{call}")?
+    } else {
+        writeln!(out, "{}", line(call, places))?
+    }
+    out.flush()?;
+    let status = call["status"].as_str().and_then(|status| status.parse::<ConversationStatus>().ok());
+    Ok(status.is_some_and(ConversationStatus::is_final))
+}
+
 impl Call {
     pub(crate) async fn run(self, out: &mut (dyn Write + Send)) -> Result<(), CliError> {
         match self {
-            Self::List { direction, status, agent, trunk, limit, common } => {
+            Self::List { direction, status, agent, trunk, remote, number, since, until, limit, common } => {
                 let client = common.connection.client()?;
                 let mut query = Vec::new();
                 query.extend(direction.map(|d| ("direction", d.as_str().to_owned())));
                 query.extend(status.map(|s| ("status", s.as_str().to_owned())));
                 query.extend(agent.map(|id| ("agent_id", id.to_string())));
                 query.extend(trunk.map(|id| ("trunk_id", id.to_string())));
+                query.extend(remote.map(|part| ("user_id", part)));
+                query.extend(number.map(|number| ("agent_number", number.to_string())));
+                query.extend(since.map(|time| ("created_after", time.to_string())));
+                query.extend(until.map(|time| ("created_before", time.to_string())));
                 let rows = pages(&client, "/core/conversations", &query, limit).await?;
                 common.screen(out).many(&rows, COLUMNS)
             }
@@ -89,11 +170,16 @@ impl Call {
                 let answer = client.get(&format!("/core/conversations/{id}"), &[]).await?;
                 common.screen(out).one(&answer.body)
             }
-            Self::Place { agent, to, from, context, common } => {
+            Self::Place { agent, agent_version, agent_config, to, from, context, metadata, data, common } => {
+                let config = agent_config.map(|config| json("--agent-config", &config)).transpose()?;
                 let body = Fields::default()
                     .with("channel", "telephone")
-                    .with("user_id", to.as_str())
-                    .with("agent_id", agent.to_string())
+                    .over(data.fields()?)
+                    .with_some("user_id", to.map(|number| number.to_string()))
+                    .with_some("agent_id", agent.map(|id| id.to_string()))
+                    .with_some("version", agent_version)
+                    .with_some("agent_config", config)
+                    .with_some("custom_metadata", metadata.map(|m| json("--metadata", &m)).transpose()?)
                     .with_some("agent_number", from.map(|n| n.to_string()))
                     .with_some("initial_context", context.map(|c| json("--context", &c)).transpose()?);
                 let client = common.connection.client()?;
@@ -101,6 +187,7 @@ impl Call {
                 let conversation = answer.body.get("conversation").unwrap_or(&answer.body);
                 common.screen(out).one(conversation)
             }
+            Self::Watch { id, common } => watch(id, &common, out).await,
             Self::End { id, common } => {
                 let client = common.connection.client()?;
                 let answer = client.post(&format!("/core/conversations/{id}/end"), None).await?;

@@ -17,11 +17,13 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// Exit status: 2 for what the caller can put right on the command line, 1 for the rest.
+    /// Exit status: 2 for what the caller can put right on the command line, 4 for a credential that does not suffice,
+    /// 1 for the rest.
     #[must_use]
     pub fn status(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Api(ClientError::Address(_)) => 2,
+            Self::Api(ClientError::Refused { status: 401 | 403, .. }) => 4,
             Self::Api(_) | Self::Output(_) => 1,
         }
     }

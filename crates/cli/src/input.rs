@@ -38,6 +38,25 @@ pub(crate) fn json(flag: &str, given: &str) -> Result<Value, CliError> {
     serde_json::from_str(&text).map_err(|error| CliError::Usage(format!("{flag} is not JSON: {error}")))
 }
 
+/// A body as the API takes it, which flags go over.
+#[derive(Debug, Default, clap::Args)]
+pub struct Data {
+    /// The body as the API takes it: JSON, @FILE, or - for standard input. Other flags go over it.
+    #[arg(long, value_name = "JSON")]
+    data: Option<String>,
+}
+
+impl Data {
+    /// The object given; an empty one when none is.
+    pub(crate) fn fields(self) -> Result<Fields, CliError> {
+        let Some(given) = self.data else { return Ok(Fields::default()) };
+        match json("--data", &given)? {
+            Value::Object(fields) => Ok(Fields(fields)),
+            _ => Err(CliError::Usage("--data must be a JSON object".to_owned())),
+        }
+    }
+}
+
 /// An E.164 number, with or without its `+`.
 pub(crate) fn number(text: &str) -> Result<E164, String> {
     let text = text.trim();
@@ -54,6 +73,12 @@ pub(crate) fn in_path(number: &E164) -> &str {
 pub(crate) struct Fields(Map<String, Value>);
 
 impl Fields {
+    /// The object with the fields of another over its own.
+    pub(crate) fn over(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.insert(name.to_owned(), value.into());
         self
@@ -64,6 +89,11 @@ impl Fields {
             Some(value) => self.with(name, value),
             None => self,
         }
+    }
+
+    /// The object with the field when it was given, or with null in it when it is to be cleared.
+    pub(crate) fn with_cleared(self, name: &str, clear: bool, value: Option<impl Into<Value>>) -> Self {
+        if clear { self.with(name, Value::Null) } else { self.with_some(name, value) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -92,6 +122,14 @@ mod tests {
         assert_eq!(number("14155550100").unwrap().as_str(), "+14155550100");
         assert_eq!(in_path(&number("+14155550100").unwrap()), "14155550100");
         assert!(number("0").is_err() && number("a/b").is_err());
+    }
+
+    #[test]
+    fn flags_go_over_the_data() {
+        let data = Data { data: Some("{\"name\": \"a\", \"x\": 1}".to_owned()) };
+        let body = data.fields().unwrap().with("name", "b").into_value();
+        assert_eq!(body, serde_json::json!({"name": "b", "x": 1}));
+        assert_eq!(Data { data: Some("[]".to_owned()) }.fields().err().map(|e| e.status()), Some(2));
     }
 
     #[test]

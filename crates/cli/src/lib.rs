@@ -1,4 +1,4 @@
-//! The REST API from the shell: `tandem trunk|number|agent|call`. Tables for people, `--json` for programs; nothing
+//! The REST API from the shell: `tandem trunk|number|agent|call|routing`. Tables for people, `--json` for programs; nothing
 //! but the API's client is used, so that what works here works for any client.
 
 mod agent;
@@ -7,6 +7,7 @@ mod connection;
 mod error;
 mod input;
 mod number;
+mod routing;
 mod show;
 mod trunk;
 
@@ -20,7 +21,7 @@ use crate::show::Screen;
 /// A command over the API.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Trunks.
+    /// Trunks: lines to carriers; also test, simulate, health and refused calls.
     #[command(subcommand)]
     Trunk(trunk::Trunk),
     /// Phone numbers.
@@ -29,9 +30,12 @@ pub enum Command {
     /// Agents, their versions and where they answer.
     #[command(subcommand)]
     Agent(agent::Agent),
-    /// Calls.
+    /// Calls: place, watch, look at and end them.
     #[command(subcommand)]
     Call(call::Call),
+    /// Who answers the organization's numbers: rules or a webhook.
+    #[command(subcommand)]
+    Routing(routing::Routing),
 }
 
 impl Command {
@@ -42,6 +46,7 @@ impl Command {
             Self::Number(command) => command.run(out).await,
             Self::Agent(command) => command.run(out).await,
             Self::Call(command) => command.run(out).await,
+            Self::Routing(command) => command.run(out).await,
         }
     }
 }

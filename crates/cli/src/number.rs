@@ -4,7 +4,7 @@ use std::io::Write;
 
 use model::{E164, TrunkId};
 
-use crate::input::{Fields, in_path, number};
+use crate::input::{Data, Fields, in_path, number};
 use crate::show::{Column, pages};
 use crate::{CliError, Common};
 
@@ -42,13 +42,15 @@ pub enum Number {
     },
     /// Puts a number on a trunk.
     Create {
-        #[arg(value_parser = number)]
-        number: E164,
-        #[arg(long, value_name = "ID")]
-        trunk: TrunkId,
+        #[arg(value_parser = number, required_unless_present = "data")]
+        number: Option<E164>,
+        #[arg(long, value_name = "ID", required_unless_present = "data")]
+        trunk: Option<TrunkId>,
         /// Other agents of the organization may use it as caller ID.
         #[arg(long)]
         shareable: bool,
+        #[command(flatten)]
+        data: Data,
         #[command(flatten)]
         common: Common,
     },
@@ -86,11 +88,12 @@ impl Number {
                 let answer = common.connection.client()?.get(&path, &[]).await?;
                 common.screen(out).one(&answer.body)
             }
-            Self::Create { number, trunk, shareable, common } => {
-                let body = Fields::default()
-                    .with("phone_number", number.as_str())
-                    .with("trunk_id", trunk.to_string())
-                    .with("outbound_shareable", shareable);
+            Self::Create { number, trunk, shareable, data, common } => {
+                let body = data
+                    .fields()?
+                    .with_some("phone_number", number.map(|number| number.to_string()))
+                    .with_some("trunk_id", trunk.map(|id| id.to_string()))
+                    .with_some("outbound_shareable", Some(true).filter(|_| shareable));
                 let client = common.connection.client()?;
                 let answer = client.post("/core/phone-numbers", Some(&body.into_value())).await?;
                 common.screen(out).one(&answer.body)

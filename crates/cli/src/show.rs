@@ -94,6 +94,11 @@ pub(crate) async fn pages(
     Ok(rows)
 }
 
+/// Some of a row's values on one line.
+pub(crate) fn line(row: &Value, places: &[&str]) -> String {
+    places.iter().map(|place| row.pointer(place).map(text).unwrap_or_default()).collect::<Vec<_>>().join("  ")
+}
+
 fn plain() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);

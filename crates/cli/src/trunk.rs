@@ -5,7 +5,7 @@ use std::io::Write;
 use model::{MediaEncryption, Transport, TrunkId};
 use serde_json::Value;
 
-use crate::input::{Fields, password};
+use crate::input::{Data, Fields, password};
 use crate::show::{Column, pages};
 use crate::{CliError, Common};
 
@@ -48,10 +48,12 @@ pub enum Trunk {
     },
     /// Makes a customer-owned trunk.
     Create {
-        #[arg(long)]
-        name: String,
+        #[arg(long, required_unless_present = "data")]
+        name: Option<String>,
         #[command(flatten)]
         config: Box<Config>,
+        #[command(flatten)]
+        data: Data,
         #[command(flatten)]
         common: Common,
     },
@@ -61,13 +63,18 @@ pub enum Trunk {
         #[arg(long)]
         name: Option<String>,
         /// Drops the inbound config: the defaults apply.
-        #[arg(long, conflicts_with_all = ["allow", "noise_cancellation", "inbound_encryption"])]
+        #[arg(long, conflicts_with_all = INBOUND)]
         no_inbound: bool,
         /// Drops the outbound config: no calls out.
-        #[arg(long, conflicts_with_all = ["address", "username", "password", "transport", "outbound_encryption"])]
+        #[arg(long, conflicts_with_all = OUTBOUND)]
         no_outbound: bool,
+        /// Lifts max_concurrent_calls and max_calls_per_second.
+        #[arg(long, conflicts_with_all = ["max_concurrent_calls", "max_calls_per_second"])]
+        no_limits: bool,
         #[command(flatten)]
         config: Box<Config>,
+        #[command(flatten)]
+        data: Data,
         #[command(flatten)]
         common: Common,
     },
@@ -86,16 +93,58 @@ pub enum Trunk {
         #[command(flatten)]
         common: Common,
     },
-    /// What the last calls say of the trunk.
+    /// What the last calls and the last test say of the trunk.
     Health {
         id: TrunkId,
         #[command(flatten)]
         common: Common,
     },
+    /// Asks the carrier whether it is there (OPTIONS); never dials.
+    Test {
+        id: TrunkId,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Tells what a call would get, and which rule decides, without a call.
+    Simulate {
+        id: TrunkId,
+        /// The address it comes from.
+        #[arg(long, value_name = "ADDRESS[:PORT]")]
+        source: String,
+        /// The caller.
+        #[arg(long, default_value = "anonymous")]
+        from: String,
+        /// The number dialled, or an agent's id.
+        #[arg(long)]
+        to: String,
+        #[command(flatten)]
+        common: Common,
+    },
 }
 
-/// Both sides of a trunk.
-#[derive(Debug, clap::Args)]
+/// Flags of the inbound side.
+const INBOUND: [&str; 6] = [
+    "allow",
+    "noise_cancellation",
+    "inbound_encryption",
+    "inbound_username",
+    "inbound_password",
+    "media_address",
+];
+/// Flags of the outbound side.
+const OUTBOUND: [&str; 8] = [
+    "address",
+    "username",
+    "password",
+    "transport",
+    "outbound_encryption",
+    "register",
+    "fallback_address",
+    "header",
+];
+
+/// Both sides of a trunk, and its limits.
+#[derive(Debug, Default, clap::Args)]
 pub struct Config {
     /// Source address or CIDR prefix that may send calls; may be given several times.
     #[arg(long, value_name = "CIDR")]
@@ -106,6 +155,15 @@ pub struct Config {
     /// Media encryption of inbound calls.
     #[arg(long, value_name = "POLICY")]
     inbound_encryption: Option<MediaEncryption>,
+    /// The carrier's INVITEs are challenged for this user.
+    #[arg(long, value_name = "USER", requires = "inbound_password")]
+    inbound_username: Option<String>,
+    /// Its password; `-` reads it from standard input.
+    #[arg(long, value_name = "PASSWORD", requires = "inbound_username")]
+    inbound_password: Option<String>,
+    /// Address or CIDR prefix that may send RTP besides the signalled one; may be given several times.
+    #[arg(long, value_name = "CIDR")]
+    media_address: Vec<String>,
     /// Carrier's host, with an optional port.
     #[arg(long, value_name = "HOST[:PORT]", requires = "username", requires = "password")]
     address: Option<String>,
@@ -121,15 +179,42 @@ pub struct Config {
     /// Media encryption of outbound calls.
     #[arg(long, value_name = "POLICY", requires = "address")]
     outbound_encryption: Option<MediaEncryption>,
+    /// Keep a registration with the carrier alive.
+    #[arg(long, requires = "address")]
+    register: bool,
+    /// A further address of the carrier, tried after the first; may be given several times.
+    #[arg(long, value_name = "HOST[:PORT]", requires = "address")]
+    fallback_address: Vec<String>,
+    /// A header added to each INVITE; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE", requires = "address", value_parser = header)]
+    header: Vec<(String, String)>,
+    /// Calls at once, both directions together.
+    #[arg(long, value_name = "N")]
+    max_concurrent_calls: Option<u32>,
+    /// New calls a second, both directions together.
+    #[arg(long, value_name = "N")]
+    max_calls_per_second: Option<u32>,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| "must be NAME=VALUE".to_owned())?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
 }
 
 impl Config {
-    fn inbound(&self) -> Option<Value> {
+    fn inbound(&mut self) -> Result<Option<Value>, CliError> {
         let fields = Fields::default()
-            .with_some("allowed_addresses", Some(self.allow.clone()).filter(|list| !list.is_empty()))
+            .with_some("allowed_addresses", some(std::mem::take(&mut self.allow)))
             .with_some("enable_noise_cancellation", Some(true).filter(|_| self.noise_cancellation))
-            .with_some("media_encryption", self.inbound_encryption.map(MediaEncryption::as_str));
-        (!fields.is_empty()).then(|| fields.into_value())
+            .with_some("media_encryption", self.inbound_encryption.map(MediaEncryption::as_str))
+            .with_some("auth_username", self.inbound_username.take())
+            .with_some("auth_password", self.inbound_password.take().map(password).transpose()?)
+            .with_some("media_addresses", some(std::mem::take(&mut self.media_address)));
+        Ok((!fields.is_empty()).then(|| fields.into_value()))
     }
 
     fn outbound(&mut self) -> Result<Option<Value>, CliError> {
@@ -139,8 +224,23 @@ impl Config {
             .with_some("auth_username", self.username.take())
             .with_some("auth_password", self.password.take().map(password).transpose()?)
             .with_some("transport", self.transport.map(Transport::as_str))
-            .with_some("media_encryption", self.outbound_encryption.map(MediaEncryption::as_str));
+            .with_some("media_encryption", self.outbound_encryption.map(MediaEncryption::as_str))
+            .with_some("register", Some(true).filter(|_| self.register))
+            .with_some("fallback_addresses", some(std::mem::take(&mut self.fallback_address)))
+            .with_some("headers", self.headers());
         Ok(Some(fields.into_value()))
+    }
+}
+
+impl Config {
+    fn headers(&mut self) -> Option<Value> {
+        let headers = some(std::mem::take(&mut self.header))?;
+        Some(
+            headers
+                .into_iter()
+                .fold(Fields::default(), |all, (name, value)| all.with(&name, value))
+                .into_value(),
+        )
     }
 }
 
@@ -156,23 +256,27 @@ impl Trunk {
                 let answer = common.connection.client()?.get(&format!("/core/trunks/{id}"), &[]).await?;
                 common.screen(out).one(&answer.body)
             }
-            Self::Create { name, mut config, common } => {
+            Self::Create { name, mut config, data, common } => {
                 let client = common.connection.client()?;
-                let body = Fields::default()
-                    .with("name", name)
-                    .with_some("inbound_config", config.inbound())
-                    .with_some("outbound_config", config.outbound()?);
+                let body = data
+                    .fields()?
+                    .with_some("name", name)
+                    .with_some("inbound_config", config.inbound()?)
+                    .with_some("outbound_config", config.outbound()?)
+                    .with_some("max_concurrent_calls", config.max_concurrent_calls)
+                    .with_some("max_calls_per_second", config.max_calls_per_second);
                 let answer = client.post("/core/trunks", Some(&body.into_value())).await?;
                 common.screen(out).one(&answer.body)
             }
-            Self::Update { id, name, no_inbound, no_outbound, mut config, common } => {
+            Self::Update { id, name, no_inbound, no_outbound, no_limits, mut config, data, common } => {
                 let client = common.connection.client()?;
-                let cleared =
-                    |clear: bool, given: Option<Value>| if clear { Some(Value::Null) } else { given };
-                let body = Fields::default()
+                let body = data
+                    .fields()?
                     .with_some("name", name)
-                    .with_some("inbound_config", cleared(no_inbound, config.inbound()))
-                    .with_some("outbound_config", cleared(no_outbound, config.outbound()?));
+                    .with_cleared("inbound_config", no_inbound, config.inbound()?)
+                    .with_cleared("outbound_config", no_outbound, config.outbound()?)
+                    .with_cleared("max_concurrent_calls", no_limits, config.max_concurrent_calls)
+                    .with_cleared("max_calls_per_second", no_limits, config.max_calls_per_second);
                 let answer = client.put(&format!("/core/trunks/{id}"), &body.some()?).await?;
                 common.screen(out).one(&answer.body)
             }
@@ -184,6 +288,18 @@ impl Trunk {
                 let client = common.connection.client()?;
                 let rows = pages(&client, &format!("/core/trunks/{id}/decisions"), &[], limit).await?;
                 common.screen(out).many(&rows, DECISIONS)
+            }
+            Self::Test { id, common } => {
+                let client = common.connection.client()?;
+                let answer = client.post(&format!("/core/trunks/{id}/test"), None).await?;
+                common.screen(out).one(&answer.body)
+            }
+            Self::Simulate { id, source, from, to, common } => {
+                let body =
+                    Fields::default().with("source", source).with("from", from).with("to", to).into_value();
+                let client = common.connection.client()?;
+                let answer = client.post(&format!("/core/trunks/{id}/simulate"), Some(&body)).await?;
+                common.screen(out).one(&answer.body)
             }
             Self::Health { id, common } => {
                 let answer =
@@ -199,24 +315,12 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn config() -> Config {
-        Config {
-            allow: Vec::new(),
-            noise_cancellation: false,
-            inbound_encryption: None,
-            address: None,
-            username: None,
-            password: None,
-            transport: None,
-            outbound_encryption: None,
-        }
-    }
-
     #[test]
     fn a_side_without_flags_is_left_out() {
-        assert_eq!(config().inbound(), None);
-        assert_eq!(config().outbound().unwrap(), None);
-        let inbound = Config { allow: vec!["10.0.0.0/8".to_owned()], ..config() }.inbound();
-        assert_eq!(inbound, Some(json!({"allowed_addresses": ["10.0.0.0/8"]})));
+        let mut config = Config::default();
+        assert_eq!(config.inbound().unwrap(), None);
+        assert_eq!(config.outbound().unwrap(), None);
+        let mut config = Config { allow: vec!["10.0.0.0/8".to_owned()], ..Config::default() };
+        assert_eq!(config.inbound().unwrap(), Some(json!({"allowed_addresses": ["10.0.0.0/8"]})));
     }
 }

@@ -1,12 +1,14 @@
 //! The operator's commands. They work on the store directly, whether or not a node runs.
 
+mod credentials;
+
 use std::io::Read as _;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use model::directory::DirectoryChange;
-use model::{InboundConfig, OrganizationId, OutboundConfig, Scope, Secret, Timestamp, Trunk, TrunkId};
-use serde_json::{Value, json};
+use model::{InboundConfig, OrganizationId, OutboundConfig, Secret, Trunk, TrunkId};
+use serde_json::Value;
 use store::{NewNumber, NewTrunk, Page, Precondition, Store, TrunkFilter, TrunkUpdate};
 
 use crate::node::open_store;
@@ -16,53 +18,13 @@ use crate::{Failure, answer};
 /// Most bytes read of standard input.
 const MAX_STDIN: u64 = 4_096;
 
+pub(crate) use credentials::{Key, Org, Token};
+
 pub(crate) enum Command {
     Org(Org),
     Key(Key),
     Token(Token),
     ManagedTrunk(Box<ManagedTrunk>),
-}
-
-#[derive(Subcommand)]
-pub(crate) enum Org {
-    /// Makes an organization; prints its id.
-    Create {
-        name: String,
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum Key {
-    /// Makes an API key; prints it, once.
-    Create {
-        #[arg(long)]
-        org: OrganizationId,
-        #[arg(long, default_value = "key")]
-        name: String,
-        /// May be given several times; none means all scopes.
-        #[arg(long = "scope")]
-        scopes: Vec<Scope>,
-        /// RFC 3339 time.
-        #[arg(long)]
-        expires: Option<Timestamp>,
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum Token {
-    /// Makes a personal access token; prints it, once. The user belongs to the organizations named, and to no other.
-    Create {
-        #[arg(long)]
-        user: String,
-        #[arg(long, required = true)]
-        org: Vec<OrganizationId>,
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 #[derive(Subcommand)]
@@ -140,6 +102,9 @@ pub(crate) struct Config {
     /// Address or CIDR prefix; may be given several times.
     #[arg(long)]
     inbound_allowed_address: Vec<String>,
+    /// Address or CIDR prefix that may send RTP besides the signalled one; may be given several times.
+    #[arg(long)]
+    inbound_media_address: Vec<String>,
     #[arg(long)]
     outbound_address: Option<String>,
     #[arg(long)]
@@ -151,6 +116,12 @@ pub(crate) struct Config {
     outbound_transport: Option<String>,
     #[arg(long)]
     outbound_media_encryption: Option<String>,
+    /// Keep a registration with the carrier alive.
+    #[arg(long)]
+    outbound_register: Option<bool>,
+    /// A further address of the carrier, tried after the first; may be given several times.
+    #[arg(long)]
+    outbound_fallback_address: Vec<String>,
     /// Calls at once, both directions together.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_concurrent_calls: Option<u32>,
@@ -164,7 +135,9 @@ impl Config {
     fn inbound(&self, now: Option<InboundConfig>) -> Result<Option<InboundConfig>, Failure> {
         let encryption = parse("--inbound-media-encryption", self.inbound_media_encryption.as_deref())?;
         let allowed = &self.inbound_allowed_address;
-        if self.inbound_enable_noise_cancellation.is_none() && encryption.is_none() && allowed.is_empty() {
+        let media = &self.inbound_media_address;
+        let silent = encryption.is_none() && allowed.is_empty() && media.is_empty();
+        if self.inbound_enable_noise_cancellation.is_none() && silent {
             return Ok(None);
         }
         let mut config = now.unwrap_or_default();
@@ -178,6 +151,10 @@ impl Config {
             let ranges = model::address::parse_address_ranges("--inbound-allowed-address", allowed);
             config.allowed_addresses = ranges.map_err(|e| Failure::usage(e.to_string()))?;
         }
+        if !media.is_empty() {
+            let ranges = model::address::parse_address_ranges("--inbound-media-address", media);
+            config.media_addresses = ranges.map_err(|e| Failure::usage(e.to_string()))?;
+        }
         Ok(Some(config))
     }
 
@@ -186,6 +163,15 @@ impl Config {
         let address = parse("--outbound-address", self.outbound_address.as_deref())?;
         let transport = parse("--outbound-transport", self.outbound_transport.as_deref())?;
         let encryption = parse("--outbound-media-encryption", self.outbound_media_encryption.as_deref())?;
+        let fallbacks = self.outbound_fallback_address.iter().map(|address| {
+            let read = parse("--outbound-fallback-address", Some(address))?;
+            read.ok_or_else(|| Failure::usage("--outbound-fallback-address must not be empty"))
+        });
+        let fallbacks: Vec<_> = fallbacks.collect::<Result<_, Failure>>()?;
+        if fallbacks.len() > model::trunk::MAX_FALLBACK_ADDRESSES {
+            let most = model::trunk::MAX_FALLBACK_ADDRESSES;
+            return Err(Failure::usage(format!("--outbound-fallback-address: at most {most} are allowed")));
+        }
         let username = self.outbound_auth_username.clone();
         let password = self.password()?.map(Secret::new);
         if address.is_none()
@@ -193,6 +179,8 @@ impl Config {
             && encryption.is_none()
             && username.is_none()
             && password.is_none()
+            && self.outbound_register.is_none()
+            && fallbacks.is_empty()
         {
             return Ok(None);
         }
@@ -205,7 +193,9 @@ impl Config {
                 auth_password: password.unwrap_or(now.auth_password),
                 transport: transport.unwrap_or(now.transport),
                 media_encryption: encryption.unwrap_or(now.media_encryption),
-                ..now
+                register: self.outbound_register.unwrap_or(now.register),
+                fallback_addresses: if fallbacks.is_empty() { now.fallback_addresses } else { fallbacks },
+                headers: now.headers,
             },
             None => OutboundConfig {
                 address: address.ok_or_else(|| missing("--outbound-address"))?,
@@ -213,8 +203,8 @@ impl Config {
                 auth_password: password.ok_or_else(|| missing("--outbound-auth-password"))?,
                 transport: transport.unwrap_or_default(),
                 media_encryption: encryption.unwrap_or_default(),
-                register: false,
-                fallback_addresses: Vec::new(),
+                register: self.outbound_register.unwrap_or(false),
+                fallback_addresses: fallbacks,
                 headers: Vec::new(),
             },
         };
@@ -233,7 +223,9 @@ impl Config {
             && (self.outbound_address.is_some()
                 || self.outbound_auth_username.is_some()
                 || self.outbound_transport.is_some()
-                || self.outbound_media_encryption.is_some())
+                || self.outbound_media_encryption.is_some()
+                || self.outbound_register.is_some()
+                || !self.outbound_fallback_address.is_empty())
     }
 
     fn password(&self) -> Result<Option<String>, Failure> {
@@ -254,7 +246,7 @@ fn parse<T: std::str::FromStr<Err = String>>(flag: &str, text: Option<&str>) -> 
         .transpose()
 }
 
-fn checked_name(name: &str) -> Result<String, Failure> {
+pub(super) fn checked_name(name: &str) -> Result<String, Failure> {
     model::trunk::parse_name(name).map_err(|e| Failure::usage(format!("--{e}")))
 }
 
@@ -268,76 +260,19 @@ fn account_id(text: &str) -> Result<String, Failure> {
     }
 }
 
-/// The trunk as the API shows it.
-fn show(trunk: &Trunk) -> Value {
-    json!({
-        "id": trunk.id,
-        "organization_id": trunk.organization_id,
-        "name": trunk.name,
-        "managed_account_id": trunk.managed_account_id,
-        "inbound_config": trunk.inbound_config.as_ref().map(|c| json!({
-            "enable_noise_cancellation": c.enable_noise_cancellation,
-            "media_encryption": c.media_encryption.as_str(),
-            "allowed_addresses": c.allowed_addresses.as_ref().map(|list| list.iter().map(|r| r.as_str()).collect::<Vec<_>>()),
-        })),
-        "outbound_config": trunk.outbound_config.as_ref().map(|c| json!({
-            "address": c.address.to_string(),
-            "auth_username": c.auth_username,
-            "transport": c.transport.as_str(),
-            "media_encryption": c.media_encryption.as_str(),
-        })),
-        "created_at": trunk.created_at,
-        "updated_at": trunk.updated_at,
-    })
-}
-
 pub(crate) async fn run(settings: &Settings, command: Command) -> Result<ExitCode, Failure> {
     let store = open_store(settings).await?;
     match command {
-        Command::Org(Org::Create { name, json }) => {
-            let (made, _) = store.create_organization(&checked_name(&name)?).await?;
-            if json {
-                answer(
-                    json!({"id": made.id, "name": made.name, "created_at": made.created_at, "updated_at": made.updated_at}),
-                )?;
-            } else {
-                answer(made.id)?;
-            }
-        }
-        Command::Key(Key::Create { org, name, scopes, expires, json }) => {
-            let scopes = if scopes.is_empty() { Scope::ALL.to_vec() } else { scopes };
-            let made = store
-                .create_key(org, &checked_name(&name)?, &scopes, expires)
-                .await
-                .map_err(|e| no_org(e, org))?;
-            if json {
-                let scopes: Vec<&str> = scopes.iter().map(|s| s.as_str()).collect();
-                answer(
-                    json!({"id": made.id, "organization_id": org, "name": name, "scopes": scopes, "expires_at": expires, "key": made.token.expose()}),
-                )?;
-            } else {
-                answer(made.token.expose())?;
-            }
-        }
-        Command::Token(Token::Create { user, org, json }) => {
-            let first = *org.first().ok_or_else(|| Failure::usage("--org is required"))?;
-            let made =
-                store.create_token(&user, &org, Scope::ALL, None).await.map_err(|e| no_org(e, first))?;
-            if json {
-                answer(
-                    json!({"id": made.id, "user": user, "organizations": org, "token": made.token.expose()}),
-                )?;
-            } else {
-                answer(made.token.expose())?;
-            }
-        }
+        Command::Org(command) => credentials::org(&store, command).await?,
+        Command::Key(command) => credentials::key(&store, command).await?,
+        Command::Token(command) => credentials::token(&store, command).await?,
         Command::ManagedTrunk(command) => managed_trunk(&store, *command).await?,
     }
     store.close().await;
     Ok(ExitCode::SUCCESS)
 }
 
-fn no_org(error: store::StoreError, org: OrganizationId) -> Failure {
+pub(super) fn no_org(error: store::StoreError, org: OrganizationId) -> Failure {
     match error {
         store::StoreError::NotFound => Failure::new(format!("--org {org}: there is no such organization")),
         other => other.into(),
@@ -357,7 +292,7 @@ async fn managed_trunk(store: &Store, command: ManagedTrunk) -> Result<(), Failu
                 max_calls_per_second: config.max_calls_per_second,
             };
             let (trunk, _) = store.create_trunk(org, new).await?;
-            if json { answer(show(&trunk))? } else { answer(trunk.id)? }
+            if json { answer(api::trunk_json(trunk))? } else { answer(trunk.id)? }
         }
         ManagedTrunk::List { org, json } => {
             store.organization(org).await.map_err(|e| no_org(e, org))?;
@@ -373,7 +308,7 @@ async fn managed_trunk(store: &Store, command: ManagedTrunk) -> Result<(), Failu
                 }
             }
             if json {
-                answer(Value::Array(managed.iter().map(show).collect()))?;
+                answer(Value::Array(managed.into_iter().map(api::trunk_json).collect()))?;
             } else {
                 for trunk in managed {
                     answer(format!(
@@ -400,7 +335,7 @@ async fn managed_trunk(store: &Store, command: ManagedTrunk) -> Result<(), Failu
                 max_calls_per_second: config.max_calls_per_second.map(Some),
             };
             let (trunk, _) = store.update_trunk(org, id, change, true, &Precondition::None).await?;
-            if json { answer(show(&trunk))? } else { answer(trunk.id)? }
+            if json { answer(api::trunk_json(trunk))? } else { answer(trunk.id)? }
         }
         ManagedTrunk::Delete { id, org } => {
             require_managed(store, org, id).await?;

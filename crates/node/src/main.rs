@@ -16,7 +16,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::settings::{BadSetting, Flags, Settings};
 
@@ -27,8 +27,25 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// Exit status of settings that cannot be used, as of a wrong command line.
 const USAGE: u8 = 2;
 
+/// What comes first, in the order a person does it.
+const GUIDE: &str = "\
+To begin:
+  tandem demo                            three real calls on this machine, no set-up
+  tandem serve                           a node; on an empty store it prints an API key once
+  export TANDEM_API_KEY=ak_…             what the commands below ask the API with (TANDEM_URL: another node)
+  tandem trunk create --name Carrier --allow 203.0.113.0/24 --address sip.carrier.example --username me --password -
+  tandem number create +14155550100 --trunk TRUNK
+  tandem agent create --name Echo --agent-config '{\"runtime\": {\"type\": \"echo\"}}'
+  tandem agent publish AGENT --number +14155550100
+  tandem agent deploy AGENT              prints the SIP URI to dial
+  tandem call place --agent AGENT --to +14155550199
+  tandem call list; tandem trunk decisions TRUNK; tandem trunk simulate TRUNK --source 203.0.113.7 --to +14155550100
+  source <(tandem completions bash)
+
+Exit status: 0 done, 1 refused or failed, 2 a wrong command line or setting, 4 a credential that does not suffice.";
+
 #[derive(Parser)]
-#[command(name = "tandem", version, about = "Your voice agents on the phone, over your own carrier.")]
+#[command(name = "tandem", version, about = "Your voice agents on the phone, over your own carrier.", after_help = GUIDE)]
 struct Cli {
     /// Settings file; ./tandem.toml when there is one.
     #[arg(long, global = true, value_name = "PATH")]
@@ -50,16 +67,16 @@ enum Command {
     Serve,
     /// Places three real calls on loopback, with audio both ways, and shows what happened.
     Demo(demo::Options),
-    /// Organizations.
+    /// Organizations and their rules (on the store, whether or not a node runs).
     #[command(subcommand)]
     Org(admin::Org),
-    /// API keys.
+    /// API keys (on the store).
     #[command(subcommand)]
     Key(admin::Key),
-    /// Personal access tokens.
+    /// Personal access tokens (on the store).
     #[command(subcommand)]
     Token(admin::Token),
-    /// The operator's own trunks.
+    /// The operator's own trunks (on the store).
     #[command(subcommand)]
     ManagedTrunk(admin::ManagedTrunk),
     /// Checks what a node needs, and says what to change.
@@ -67,6 +84,11 @@ enum Command {
         /// JSON instead of lines.
         #[arg(long)]
         json: bool,
+    },
+    /// Prints what a shell needs to complete these commands.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
     },
     /// The REST API from the shell.
     #[command(flatten)]
@@ -100,6 +122,12 @@ async fn run(command: Command, flags: Flags) -> Result<ExitCode, Failure> {
         Command::Token(command) => admin::run(&settings()?, admin::Command::Token(command)).await,
         Command::ManagedTrunk(command) => {
             admin::run(&settings()?, admin::Command::ManagedTrunk(Box::new(command))).await
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tandem", &mut script);
+            answer(String::from_utf8_lossy(&script).trim_end())?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Api(command) => {
             command.run(&mut std::io::stdout()).await?;

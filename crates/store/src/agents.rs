@@ -7,14 +7,11 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
-use crate::page::{Page, Times, contains, push_contains, push_page};
+use crate::page::{MAX_SCANS, Page, SCAN_ROWS, Times, contains, folded, push_name, push_page};
 use crate::phone_numbers::number;
 use crate::precondition::later_than;
 use crate::sqlite::log;
 use crate::{Precondition, Seq, Store, StoreError};
-
-/// Pages read at most to fill one page of a list that is filtered by metadata.
-const MAX_SCAN: usize = 200;
 
 /// An agent to make.
 #[derive(Debug, Clone)]
@@ -157,10 +154,13 @@ impl Store {
         let mut found = Vec::new();
         let mut page = page;
         let wanted = page.limit as usize;
-        for _ in 0..MAX_SCAN {
+        if filter.metadata.is_some() {
+            page.limit = page.limit.max(SCAN_ROWS);
+        }
+        for _ in 0..MAX_SCANS {
             let mut query = QueryBuilder::new("SELECT * FROM agents WHERE organization_id = ");
             query.push_bind(organization.to_string());
-            push_contains(&mut query, "name", filter.name.as_deref());
+            push_name(&mut query, filter.name.as_deref());
             if let Some(active) = filter.active {
                 query.push(" AND active = ").push_bind(active);
             }
@@ -180,7 +180,7 @@ impl Store {
                     found.push(agent);
                 }
             }
-            if rows.len() < wanted || found.len() >= wanted {
+            if rows.len() < page.limit as usize || found.len() >= wanted {
                 break;
             }
         }
@@ -200,7 +200,7 @@ impl Store {
     ) -> Result<(Agent, Seq), StoreError> {
         let (id, now) = (AgentId::new(), Timestamp::now());
         let mut transaction = self.begin().await?;
-        let row = sqlx::query("INSERT INTO agents (id, organization_id, name, description, active, is_demo, metadata, sip_deployed, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9) RETURNING *")
+        let row = sqlx::query("INSERT INTO agents (id, organization_id, name, description, active, is_demo, metadata, sip_deployed, created_at, updated_at, name_folded) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10) RETURNING *")
             .bind(id.to_string())
             .bind(organization.to_string())
             .bind(&new.name)
@@ -210,6 +210,7 @@ impl Store {
             .bind(new.metadata.to_string())
             .bind(false)
             .bind(now.0)
+            .bind(folded(&new.name))
             .fetch_one(&mut *transaction)
             .await?;
         let seq = log(&mut transaction, "agent", &id.to_string()).await?;
@@ -228,14 +229,16 @@ impl Store {
         let mut transaction = self.begin().await?;
         let old = agent(&own_agent(&mut transaction, organization, id).await?)?;
         precondition.check(old.updated_at)?;
-        let row = sqlx::query("UPDATE agents SET name = $2, description = $3, active = $4, is_demo = $5, metadata = $6, updated_at = $7 WHERE id = $1 RETURNING *")
+        let name = change.name.unwrap_or(old.name);
+        let row = sqlx::query("UPDATE agents SET name = $2, description = $3, active = $4, is_demo = $5, metadata = $6, updated_at = $7, name_folded = $8 WHERE id = $1 RETURNING *")
             .bind(id.to_string())
-            .bind(change.name.unwrap_or(old.name))
+            .bind(&name)
             .bind(change.description.unwrap_or(old.description))
             .bind(change.active.unwrap_or(old.active))
             .bind(change.is_demo.unwrap_or(old.is_demo))
             .bind(change.metadata.unwrap_or(old.metadata).to_string())
             .bind(later_than(old.updated_at))
+            .bind(folded(&name))
             .fetch_one(&mut *transaction)
             .await?;
         let seq = log(&mut transaction, "agent", &id.to_string()).await?;
@@ -625,8 +628,11 @@ async fn slot(
     let mut query = QueryBuilder::new(format!("UPDATE phone_numbers SET {column} = "));
     query
         .push_bind(version.cloned())
-        .push(", updated_at = ")
+        .push(", updated_at = CASE WHEN updated_at < ")
         .push_bind(now)
+        .push(" THEN ")
+        .push_bind(now)
+        .push(" ELSE updated_at + 1 END")
         .push(" WHERE phone_number = ")
         .push_bind(key.as_str());
     if version.is_none() {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
-use crate::page::{Page, Times, contains, push_contains, push_page};
+use crate::page::{MAX_SCANS, Page, SCAN_ROWS, Times, contains, push_contains, push_page};
 use crate::phone_numbers::number;
 use crate::{Store, StoreError};
 
@@ -16,8 +16,6 @@ use crate::{Store, StoreError};
 const ROWS: usize = 200;
 /// Decisions kept in all.
 const MAX_DECISIONS: i64 = 100_000;
-/// Pages read at most to fill one page of a list that is filtered by metadata.
-const MAX_SCAN: usize = 200;
 
 /// A fact to keep.
 #[derive(Debug, Clone)]
@@ -63,23 +61,27 @@ impl Store {
         if let Some(allowed) = &organization.allowed_destinations
             && !allowed.iter().any(|prefix| prefix.covers(&conversation.user_id))
         {
-            return Err(StoreError::Refused(format!(
-                "user_id {} begins with none of the organization's allowed_destinations.",
+            return Err(StoreError::Forbidden(format!(
+                "Destination not allowed: user_id {} begins with none of the organization's allowed_destinations.",
                 conversation.user_id
             )));
         }
         let mut transaction = self.begin().await?;
+        let day = conversation.created_at.0.div_euclid(DAY_US);
         let calls: i64 = sqlx::query_scalar("INSERT INTO daily_calls (organization_id, day, calls) VALUES ($1, $2, 1) ON CONFLICT (organization_id, day) DO UPDATE SET calls = daily_calls.calls + 1 RETURNING calls")
             .bind(&owner)
-            .bind(conversation.created_at.0.div_euclid(DAY_US))
+            .bind(day)
             .fetch_one(&mut *transaction)
             .await?;
         if let Some(limit) = organization.daily_call_limit
             && calls > i64::from(limit)
         {
-            return Err(StoreError::Refused(format!(
-                "The organization has placed its {limit} calls of today (daily_call_limit); the count begins anew at 00:00 UTC."
-            )));
+            return Err(StoreError::UsedUp {
+                sentence: format!(
+                    "The organization has placed its {limit} calls of today (daily_call_limit); the count begins anew at 00:00 UTC."
+                ),
+                until: Timestamp((day + 1) * DAY_US),
+            });
         }
         upsert(&mut transaction, &[conversation]).await?;
         transaction.commit().await?;
@@ -124,7 +126,10 @@ impl Store {
         let mut found = Vec::new();
         let mut page = page;
         let wanted = page.limit as usize;
-        for _ in 0..MAX_SCAN {
+        if filter.custom_metadata.is_some() {
+            page.limit = page.limit.max(SCAN_ROWS);
+        }
+        for _ in 0..MAX_SCANS {
             let mut query = QueryBuilder::new("SELECT record FROM conversations WHERE organization_id = ");
             query.push_bind(organization.to_string());
             for (condition, value) in [
@@ -163,7 +168,7 @@ impl Store {
                     found.push(call);
                 }
             }
-            if rows.len() < wanted || found.len() >= wanted {
+            if rows.len() < page.limit as usize || found.len() >= wanted {
                 break;
             }
         }
@@ -201,6 +206,14 @@ impl Store {
         }
         self.write_records(&records).await?;
         Ok(records.len())
+    }
+
+    /// A trunk's calls that are not over.
+    pub async fn open_calls(&self, organization: OrganizationId, trunk: TrunkId) -> Result<i64, StoreError> {
+        let count = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM conversations WHERE NOT final AND trunk_id = $1 AND organization_id = $2",
+        );
+        Ok(count.bind(trunk.to_string()).bind(organization.to_string()).fetch_one(&self.read).await?)
     }
 
     /// A trunk's decisions, newest first.

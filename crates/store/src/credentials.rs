@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _};
 
 use crate::page::push_page;
-use crate::{Page, Store, StoreError};
+use crate::{Page, Precondition, Store, StoreError};
 
 /// What a valid credential allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,14 @@ pub struct KeyInfo {
     pub last_used_at: Option<Timestamp>,
     /// Creation time.
     pub created_at: Timestamp,
+}
+
+impl KeyInfo {
+    /// The last change: its making, or its revocation. A use is no change.
+    #[must_use]
+    pub fn state(&self) -> Timestamp {
+        self.revoked_at.unwrap_or(self.created_at)
+    }
 }
 
 fn key_info(row: &SqliteRow) -> Result<KeyInfo, StoreError> {
@@ -224,13 +232,19 @@ impl Store {
     }
 
     /// Revokes a key of an organization, at once. One that is revoked stays so.
-    pub async fn revoke_own_key(&self, organization: OrganizationId, id: KeyId) -> Result<(), StoreError> {
+    pub async fn revoke_own_key(
+        &self,
+        organization: OrganizationId,
+        id: KeyId,
+        precondition: &Precondition,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        sqlx::query("SELECT id FROM api_keys WHERE id = $1 AND organization_id = $2")
+        let row = sqlx::query("SELECT * FROM api_keys WHERE id = $1 AND organization_id = $2")
             .bind(id.to_string())
             .bind(organization.to_string())
             .fetch_one(&mut *transaction)
             .await?;
+        precondition.check(key_info(&row)?.state())?;
         sqlx::query("UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
             .bind(id.to_string())
             .bind(Timestamp::now().0)
@@ -240,14 +254,22 @@ impl Store {
         Ok(())
     }
 
+    /// Every token, newest first, with its user's address.
+    pub async fn tokens(&self) -> Result<Vec<(KeyInfo, String)>, StoreError> {
+        let rows = sqlx::query("SELECT t.*, u.email AS name FROM tokens t JOIN users u ON u.id = t.user_id ORDER BY t.created_at DESC, t.id DESC")
+            .fetch_all(&self.read)
+            .await?;
+        rows.iter().map(|row| Ok((key_info(row)?, row.try_get("name")?))).collect()
+    }
+
     /// Revokes an API key, at once.
     pub async fn revoke_key(&self, id: KeyId) -> Result<(), StoreError> {
-        self.revoke("UPDATE api_keys SET revoked_at = $2 WHERE id = $1", id).await
+        self.revoke("UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1", id).await
     }
 
     /// Revokes a token, at once.
     pub async fn revoke_token(&self, id: KeyId) -> Result<(), StoreError> {
-        self.revoke("UPDATE tokens SET revoked_at = $2 WHERE id = $1", id).await
+        self.revoke("UPDATE tokens SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1", id).await
     }
 
     async fn revoke(&self, statement: &'static str, id: KeyId) -> Result<(), StoreError> {

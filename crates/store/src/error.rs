@@ -1,5 +1,7 @@
 //! What can go wrong, as the layers above tell it.
 
+use model::Timestamp;
+
 /// Why a request of the store was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -18,6 +20,17 @@ pub enum StoreError {
     /// Cannot be fulfilled; one sentence for people.
     #[error("{0}")]
     Refused(String),
+    /// A rule of the organization forbids it; one sentence for people.
+    #[error("{0}")]
+    Forbidden(String),
+    /// What the organization may do until `until` is used up; one sentence for people.
+    #[error("{sentence}")]
+    UsedUp {
+        /// What is used up.
+        sentence: String,
+        /// When it may go on.
+        until: Timestamp,
+    },
     /// A secret cannot be sealed or opened. Holds nothing of it.
     #[error("a secret cannot be opened: {0}")]
     Secret(&'static str),

@@ -13,6 +13,7 @@ mod organizations;
 mod page;
 mod phone_numbers;
 mod precondition;
+mod probes;
 mod sqlite;
 mod trunks;
 
@@ -29,6 +30,7 @@ pub use organizations::OrganizationUpdate;
 pub use page::Page;
 pub use phone_numbers::{NewNumber, NumberFilter};
 pub use precondition::Precondition;
+pub use probes::Probe;
 pub use sqlite::Store;
 pub use trunks::{NewTrunk, TrunkFilter, TrunkUpdate};
 

@@ -4,6 +4,11 @@ use model::Timestamp;
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
+/// Rows read at once to fill a page of a list that is filtered by JSON containment, which SQL does not know.
+pub(crate) const SCAN_ROWS: u32 = 1_000;
+/// How often so many are read before the page is left as full as it is.
+pub(crate) const MAX_SCANS: usize = 200;
+
 /// Which rows of a list.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
@@ -54,20 +59,38 @@ pub(crate) fn push_page(query: &mut QueryBuilder<Sqlite>, page: &Page, id: &str)
     query.push(format!(" ORDER BY created_at DESC, {id} DESC LIMIT ")).push_bind(i64::from(page.limit));
 }
 
-/// Adds a case-insensitive, literal substring condition.
+/// Adds a case-insensitive, literal substring condition on a column of ASCII text.
 pub(crate) fn push_contains(query: &mut QueryBuilder<Sqlite>, column: &str, part: Option<&str>) {
     if let Some(part) = part {
-        let mut literal = String::with_capacity(part.len() + 2);
-        literal.push('%');
-        for c in part.chars() {
-            if matches!(c, '%' | '_' | '\\') {
-                literal.push('\\');
-            }
-            literal.push(c);
-        }
-        literal.push('%');
-        query.push(format!(" AND LOWER({column}) LIKE LOWER(")).push_bind(literal).push(") ESCAPE '\\'");
+        let part = literal(part);
+        query.push(format!(" AND LOWER({column}) LIKE LOWER(")).push_bind(part).push(") ESCAPE '\\'");
     }
+}
+
+/// Adds a case-insensitive, literal substring condition on the name.
+pub(crate) fn push_name(query: &mut QueryBuilder<Sqlite>, part: Option<&str>) {
+    if let Some(part) = part {
+        query.push(" AND name_folded LIKE ").push_bind(literal(&folded(part))).push(" ESCAPE '\\'");
+    }
+}
+
+/// A name as `name_folded` holds it: without case, in every script.
+pub(crate) fn folded(name: &str) -> String {
+    name.to_lowercase()
+}
+
+/// A pattern that finds `part` anywhere, and nothing but it.
+fn literal(part: &str) -> String {
+    let mut literal = String::with_capacity(part.len() + 2);
+    literal.push('%');
+    for c in part.chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            literal.push('\\');
+        }
+        literal.push(c);
+    }
+    literal.push('%');
+    literal
 }
 
 /// Whether `whole` holds everything that `part` holds (JSON containment, as PostgreSQL's `@>`).

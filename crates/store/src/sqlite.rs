@@ -9,6 +9,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
+use crate::page::folded;
 use crate::{KeyRing, Seq, StoreError};
 
 /// Readers at once.
@@ -46,6 +47,7 @@ impl Store {
             sqlx::migrate::MigrateError::VersionMissing(_) => StoreError::NewerSchema,
             other => StoreError::Unavailable(other.to_string()),
         })?;
+        fold_names(&write).await?;
         let read = pool(READERS).connect_with(options).await?;
         Ok(Self { read, write, keys })
     }
@@ -75,6 +77,28 @@ fn make_private(path: &Path) -> std::io::Result<()> {
         return Ok(());
     }
     std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(|_| ())
+}
+
+/// Gives names of an earlier release the form that lists search.
+async fn fold_names(write: &SqlitePool) -> Result<(), StoreError> {
+    for (unfolded, fold) in [
+        (
+            "SELECT id, name FROM trunks WHERE name_folded IS NULL",
+            "UPDATE trunks SET name_folded = $2 WHERE id = $1",
+        ),
+        (
+            "SELECT id, name FROM agents WHERE name_folded IS NULL",
+            "UPDATE agents SET name_folded = $2 WHERE id = $1",
+        ),
+    ] {
+        let mut transaction = write.begin_with("BEGIN IMMEDIATE").await?;
+        let rows: Vec<(String, String)> = sqlx::query_as(unfolded).fetch_all(&mut *transaction).await?;
+        for (id, name) in rows {
+            sqlx::query(fold).bind(id).bind(folded(&name)).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+    }
+    Ok(())
 }
 
 /// Appends to the change log inside the change's own transaction.

@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
 use crate::organizations::{ranges_from_text, ranges_to_text};
-use crate::page::{Page, Times, push_contains, push_page};
+use crate::page::{Page, Times, folded, push_name, push_page};
 use crate::precondition::later_than;
 use crate::sqlite::log;
 use crate::{Precondition, Seq, Store, StoreError};
@@ -180,7 +180,7 @@ impl Store {
     ) -> Result<Vec<Trunk>, StoreError> {
         let mut query = QueryBuilder::new("SELECT * FROM trunks WHERE organization_id = ");
         query.push_bind(organization.to_string());
-        push_contains(&mut query, "name", filter.name.as_deref());
+        push_name(&mut query, filter.name.as_deref());
         let TrunkFilter { created_after, created_before, updated_after, updated_before, .. } = filter;
         Times { created_after, created_before, updated_after, updated_before }.push(&mut query);
         push_page(&mut query, &page, "id");
@@ -259,7 +259,7 @@ impl Store {
         let inbound = self.seal(&mut transaction, organization, id, INBOUND, inbound).await?;
         let outbound = new.outbound_config.as_ref().map(|config| &config.auth_password);
         let outbound = self.seal(&mut transaction, organization, id, OUTBOUND, outbound).await?;
-        let row = sqlx::query("INSERT INTO trunks (id, organization_id, name, managed_account_id, inbound_config, inbound_password, outbound_config, outbound_password, max_concurrent_calls, max_calls_per_second, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11) RETURNING *")
+        let row = sqlx::query("INSERT INTO trunks (id, organization_id, name, managed_account_id, inbound_config, inbound_password, outbound_config, outbound_password, max_concurrent_calls, max_calls_per_second, created_at, updated_at, name_folded) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12) RETURNING *")
             .bind(id.to_string())
             .bind(organization.to_string())
             .bind(&new.name)
@@ -271,6 +271,7 @@ impl Store {
             .bind(new.max_concurrent_calls)
             .bind(new.max_calls_per_second)
             .bind(now.0)
+            .bind(folded(&new.name))
             .fetch_one(&mut *transaction)
             .await?;
         let seq = log(&mut transaction, "trunk", &id.to_string()).await?;
@@ -307,9 +308,10 @@ impl Store {
                 (new, sealed)
             }
         };
-        let row = sqlx::query("UPDATE trunks SET name = $2, inbound_config = $3, inbound_password = $4, outbound_config = $5, outbound_password = $6, max_concurrent_calls = $7, max_calls_per_second = $8, updated_at = $9 WHERE id = $1 RETURNING *")
+        let name = change.name.unwrap_or(old.name);
+        let row = sqlx::query("UPDATE trunks SET name = $2, inbound_config = $3, inbound_password = $4, outbound_config = $5, outbound_password = $6, max_concurrent_calls = $7, max_calls_per_second = $8, updated_at = $9, name_folded = $10 WHERE id = $1 RETURNING *")
             .bind(id.to_string())
-            .bind(change.name.unwrap_or(old.name))
+            .bind(&name)
             .bind(inbound.as_ref().map(inbound_text).transpose()?)
             .bind(inbound_password)
             .bind(outbound.as_ref().map(outbound_text).transpose()?)
@@ -317,6 +319,7 @@ impl Store {
             .bind(change.max_concurrent_calls.unwrap_or(old.max_concurrent_calls))
             .bind(change.max_calls_per_second.unwrap_or(old.max_calls_per_second))
             .bind(later_than(old.updated_at))
+            .bind(folded(&name))
             .fetch_one(&mut *transaction)
             .await?;
         let seq = log(&mut transaction, "trunk", &id.to_string()).await?;

@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::ApiState;
 use crate::auth::{Caller, OrganizationsManage};
 use crate::error::{ApiError, of};
+use crate::etag::{IfMatch, Tagged};
 use crate::extract::{At, Body, Params};
 use crate::pagination::{CursorText, LimitText, Listed, listed, page};
 use crate::routes::{Routes, operations};
@@ -38,7 +39,7 @@ struct KeyIn {
 /// An API key, without its secret.
 #[derive(Serialize, ToSchema)]
 #[schema(as = OrganizationPat)]
-struct KeyOut {
+pub(crate) struct KeyOut {
     id: KeyIdText,
     name: String,
     scopes: Vec<ScopeText>,
@@ -120,9 +121,9 @@ async fn get(
     caller: Caller<OrganizationsManage>,
     At(path): At<KeyPath>,
     State(state): State<ApiState>,
-) -> Result<axum::Json<KeyOut>, ApiError> {
+) -> Result<Tagged<KeyOut>, ApiError> {
     let key = state.store.key(caller.organization, path.id.0).await.map_err(of(KEY))?;
-    Ok(axum::Json(key.into()))
+    Ok(Tagged(key.state(), key.into()))
 }
 
 /// Makes an API key. Its secret is in this answer alone.
@@ -167,13 +168,21 @@ async fn create(
 /// Revokes an API key, at once. Revoking it again changes nothing.
 #[utoipa::path(delete, path = "/admin/organization-pats/{id}", operation_id = "revoke_organization_pat",
     tag = "Administration", params(KeyPath),
-    responses((status = 204, description = "It is no longer good.")))]
+    responses((status = 204, description = "It is no longer good."),
+        (status = 409, description = "It is the key that asks.", body = crate::error::ErrorOut)))]
 async fn revoke(
     caller: Caller<OrganizationsManage>,
     At(path): At<KeyPath>,
     State(state): State<ApiState>,
+    IfMatch(precondition): IfMatch,
 ) -> Result<StatusCode, ApiError> {
-    state.store.revoke_own_key(caller.organization, path.id.0).await.map_err(of(KEY))?;
+    if path.id.0 == caller.credential {
+        return Err(ApiError::Conflict(
+            "An API key does not revoke itself; make another one and revoke this one with it.".to_owned(),
+        ));
+    }
+    let revoked = state.store.revoke_own_key(caller.organization, path.id.0, &precondition).await;
+    revoked.map_err(of(KEY))?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -3,6 +3,8 @@
 mod keys;
 mod scopes;
 
+pub(crate) use keys::KeyOut;
+
 use crate::routes::Routes;
 
 /// Every guarded operation.

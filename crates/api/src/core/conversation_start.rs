@@ -9,12 +9,12 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use cluster::{CallError, Originate};
 use model::{
-    AgentConfig, AgentId, AgentVersionId, Conversation, ConversationId, ConversationStatus, Direction,
-    EndedBy, Invalid, OrganizationId, Timestamp,
+    AgentConfig, AgentId, AgentVersionId, Conversation, ConversationId, ConversationStatus, DecisionId,
+    DecisionRecord, Direction, EndedBy, Invalid, OrganizationId, RuleResult, Step, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use store::VersionRef;
+use store::{Record, StoreError, VersionRef};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
@@ -157,6 +157,47 @@ async fn resolve(
     Ok(Resolved { agent_id: Some(version.agent_id), version_id: Some(version.id), config: version.config })
 }
 
+/// A call that a rule of the organization forbids leaves a decision on its trunk, like one that a carrier refuses.
+async fn note_refusal(state: &ApiState, call: &Conversation, error: &StoreError) {
+    let (rule, reason, advice) = match error {
+        StoreError::Forbidden(_) => (
+            "allowed_destinations",
+            "destination_not_allowed",
+            "Add the beginning of the number to the organization's allowed_destinations, when it may be called.",
+        ),
+        StoreError::UsedUp { .. } => (
+            "daily_call_limit",
+            "daily_call_limit",
+            "Raise the organization's daily_call_limit, or wait until 00:00 UTC.",
+        ),
+        _ => return,
+    };
+    let step = Step { rule: rule.into(), result: RuleResult::Fail, detail: error.to_string() };
+    let from = call.agent_number.as_ref().map(ToString::to_string);
+    let record = DecisionRecord {
+        id: DecisionId::new(),
+        at: call.created_at,
+        node: state.node_name.clone(),
+        organization_id: Some(call.organization_id),
+        trunk_id: call.trunk_id,
+        conversation_id: None,
+        direction: Direction::Outbound,
+        source: "api".to_owned(),
+        from: from.clone().unwrap_or_default(),
+        to: call.user_id.clone(),
+        from_number: from,
+        to_number: Some(call.user_id.clone()),
+        steps: vec![step],
+        status: 0,
+        reason: reason.to_owned(),
+        advice: advice.to_owned(),
+        sip_call_id: None,
+    };
+    if let Err(error) = state.store.write_records(&[Record::Decision(record)]).await {
+        tracing::error!(%error, "the refusal of a call could not be written down");
+    }
+}
+
 /// Places a call. The answer comes once the call edge has taken it, before anything is known of its fate.
 #[utoipa::path(post, path = "/core/conversations", operation_id = "create_conversation", tag = "Conversations",
     request_body = ConversationIn,
@@ -164,7 +205,11 @@ async fn resolve(
         headers(("Location" = String, description = "Path of the conversation."))),
         (status = 400, description = "No usable caller ID, a trunk without outbound_config, or no published version.",
             body = crate::error::ErrorOut),
+        (status = 403, description = "The credential lacks the scope, or the organization's allowed_destinations do not cover user_id.",
+            body = crate::error::ErrorOut),
         (status = 404, description = "The agent or version is not there.", body = crate::error::ErrorOut),
+        (status = 429, description = "The credential has used up its rate limit, or the organization its daily_call_limit.",
+            body = crate::error::ErrorOut),
         (status = 409, description = "The trunk is at its max_concurrent_calls or max_calls_per_second.",
             body = crate::error::ErrorOut)))]
 async fn create(
@@ -211,7 +256,11 @@ async fn create(
         media_encryption: None,
         notes: Vec::new(),
     };
-    state.store.create_conversation(&conversation).await?;
+    if let Err(error) = state.store.create_conversation(&conversation).await {
+        note_refusal(&state, &conversation, &error).await;
+        return Err(error.into());
+    }
+    state.cluster.call_changed(Arc::new(conversation.clone()));
     let call = Originate { conversation: conversation.clone(), trunk_id: trunk.id, config: Arc::new(config) };
     let refused = match tokio::time::timeout(ORIGINATE_LIMIT, state.cluster.originate(call)).await {
         Ok(Ok(())) => None,

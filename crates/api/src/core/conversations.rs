@@ -394,7 +394,9 @@ pub(super) async fn close(
     let (organization, id) = (call.organization_id, call.id);
     state.store.write_records(&[Record::Conversation(call)]).await?;
     // Read back: had the true end been written in between, it stands.
-    state.store.conversation(organization, id).await.map_err(of(CONVERSATION))
+    let call = state.store.conversation(organization, id).await.map_err(of(CONVERSATION))?;
+    state.cluster.call_changed(std::sync::Arc::new(call.clone()));
+    Ok(call)
 }
 
 pub(super) fn routes() -> Routes {

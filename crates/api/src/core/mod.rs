@@ -9,7 +9,7 @@ mod decisions;
 mod deploy_as_sip;
 mod events;
 mod inbound_routing;
-mod organization;
+pub(crate) mod organization;
 mod phone_numbers;
 mod publish;
 mod trunk_config;
@@ -63,6 +63,25 @@ async fn edge<T>(limit: Duration, answer: impl Future<Output = Result<T, CallErr
         Err(_) => "the call edge did not answer in time".to_owned(),
     };
     Err(ApiError::Unavailable(format!("This could not be done: {why}.")))
+}
+
+/// A trunk as `GET /core/trunks/{id}` shows it.
+#[must_use]
+pub fn trunk_json(trunk: model::Trunk) -> serde_json::Value {
+    // Every field has a JSON form, so this cannot fail; null would say so in every test.
+    serde_json::to_value(trunks::TrunkOut::from(trunk)).unwrap_or_default()
+}
+
+/// An organization as `GET /core/organization` shows it.
+#[must_use]
+pub fn organization_json(organization: model::Organization) -> serde_json::Value {
+    serde_json::to_value(organization::OrganizationOut::from(organization)).unwrap_or_default()
+}
+
+/// An API key as `GET /admin/organization-pats/{id}` shows it.
+#[must_use]
+pub fn key_json(key: store::KeyInfo) -> serde_json::Value {
+    serde_json::to_value(crate::admin::KeyOut::from(key)).unwrap_or_default()
 }
 
 /// `Location` of a resource that was made.

@@ -19,7 +19,7 @@ const ORGANIZATION: &str = "Organization";
 /// Most prefixes of `allowed_destinations`.
 const MAX_DESTINATIONS: usize = 256;
 /// Largest `daily_call_limit`.
-const MAX_DAILY_CALLS: u32 = 100_000_000;
+pub const MAX_DAILY_CALLS: u32 = 100_000_000;
 
 /// Changes to the organization: what is left out stays, `null` lifts.
 #[derive(Deserialize, ToSchema)]
@@ -65,7 +65,8 @@ impl OrganizationUpdateIn {
     }
 }
 
-fn destinations(list: &[String]) -> Result<Option<Vec<DestinationPrefix>>, Invalid> {
+/// Reads `allowed_destinations`; an empty list lifts the rule.
+pub fn destinations(list: &[String]) -> Result<Option<Vec<DestinationPrefix>>, Invalid> {
     let field = "allowed_destinations";
     if list.len() > MAX_DESTINATIONS {
         let rule = format!("has {} entries; at most {MAX_DESTINATIONS} are allowed", list.len());
@@ -81,7 +82,7 @@ fn destinations(list: &[String]) -> Result<Option<Vec<DestinationPrefix>>, Inval
 /// An organization.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Organization)]
-struct OrganizationOut {
+pub(super) struct OrganizationOut {
     id: OrganizationIdText,
     name: String,
     /// Who may call the agents' SIP URIs; null means any.

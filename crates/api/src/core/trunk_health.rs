@@ -1,10 +1,10 @@
-//! What a trunk's last calls say of it.
+//! What a trunk's last calls and its last probe say of it.
 
 use axum::Json;
 use axum::extract::State;
 use model::{Conversation, ConversationStatus, MediaEncryption, Timestamp, Transport, Trunk};
 use serde::Serialize;
-use store::{ConversationFilter, Page};
+use store::{ConversationFilter, Page, Probe};
 use utoipa::ToSchema;
 
 use super::trunks::{TRUNK, TrunkPath};
@@ -36,23 +36,52 @@ struct HealthOut {
     answer_seizure_ratio: Option<f64>,
     /// Calls looked at for the ratio: those that are over, of the last hundred.
     sampled_calls: usize,
-    /// Calls of the last hundred that are not over.
-    active_calls: usize,
+    /// Calls that are not over.
+    active_calls: i64,
+    /// What the carrier last answered to OPTIONS (`POST …/test`); null when it was never asked.
+    #[schema(required)]
+    last_probe: Option<ProbeOut>,
     /// Whether any source may send calls: `allowed_addresses` is null.
     open: bool,
     /// What the operator should know of the trunk's settings.
     notes: Vec<String>,
 }
 
-/// What the last call outcomes say.
+/// What the carrier answered to OPTIONS.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TrunkProbe)]
+struct ProbeOut {
+    at: TimeText,
+    /// Since when it answers, or does not, as it does now.
+    since: TimeText,
+    reachable: bool,
+    /// SIP status of its answer.
+    #[schema(required)]
+    sip_status: Option<u16>,
+    detail: String,
+}
+
+impl From<Probe> for ProbeOut {
+    fn from(probe: Probe) -> Self {
+        Self {
+            at: Text(probe.at),
+            since: Text(probe.since),
+            reachable: probe.reachable,
+            sip_status: probe.sip_status,
+            detail: probe.detail,
+        }
+    }
+}
+
+/// What the newest of probes and call outcomes says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum StateOut {
-    /// No call is over yet.
+    /// No call is over yet, and the carrier was never probed.
     Unknown,
-    /// The last call reached the other side.
+    /// The last call reached the other side, or the carrier answered a later probe.
     Ok,
-    /// The last call did not.
+    /// The last call did not, or the carrier was silent at a later probe.
     Failing,
 }
 
@@ -77,8 +106,13 @@ fn reached(call: &Conversation) -> bool {
     call.answered_at.is_some() || call.status != ConversationStatus::Failed
 }
 
-/// The state that the newest calls are in, and since which call's end.
-fn state(over: &[&Conversation]) -> (StateOut, Option<Timestamp>) {
+/// The state that the newest calls are in, and since which call's end; a probe after the last call's end knows better.
+fn state(over: &[&Conversation], probe: Option<&Probe>) -> (StateOut, Option<Timestamp>) {
+    let ended = over.first().map(|call| call.ended_at.unwrap_or(call.updated_at));
+    if let Some(probe) = probe.filter(|probe| ended.is_none_or(|ended| probe.at > ended)) {
+        let state = if probe.reachable { StateOut::Ok } else { StateOut::Failing };
+        return (state, Some(probe.since));
+    }
     let Some(newest) = over.first() else { return (StateOut::Unknown, None) };
     let now = reached(newest);
     let run = over.iter().take_while(|call| reached(call) == now);
@@ -122,7 +156,7 @@ fn open(trunk: &Trunk) -> bool {
     trunk.inbound_config.as_ref().is_none_or(|config| config.allowed_addresses.is_none())
 }
 
-/// Shows what the last calls say of a trunk.
+/// Shows what the last calls and the last probe say of a trunk.
 #[utoipa::path(get, path = "/core/trunks/{id}/health", operation_id = "get_trunk_health", tag = "Trunks",
     params(TrunkPath),
     responses((status = 200, description = "The trunk's health.", body = HealthOut)))]
@@ -137,9 +171,11 @@ async fn health(
     let calls = api.store.conversations(organization, filter, Page { limit: SAMPLE, before: None }).await?;
     let refusals = api.store.decisions(organization, id, Page { limit: 1, before: None }).await;
     let refusal = refusals.map_err(of(TRUNK))?.into_iter().next();
+    let probe = api.store.last_probe(organization, id).await?;
+    let active_calls = api.store.open_calls(organization, id).await?;
     let over: Vec<&Conversation> = calls.iter().filter(|call| call.status.is_final()).collect();
     let answered = over.iter().filter(|call| call.answered_at.is_some()).count();
-    let (state, since) = state(&over);
+    let (state, since) = state(&over, probe.as_ref());
     let failed = over.iter().find(|call| !reached(call)).map(|call| LastErrorOut {
         at: Text(call.ended_at.unwrap_or(call.updated_at)),
         conversation_id: Some(Text(call.id)),
@@ -154,15 +190,23 @@ async fn health(
         reason: record.reason,
         advice: Some(record.advice),
     });
+    let silent = probe.as_ref().filter(|probe| !probe.reachable).map(|probe| LastErrorOut {
+        at: Text(probe.at),
+        conversation_id: None,
+        sip_status: None,
+        reason: "no_answer_to_options".to_owned(),
+        advice: Some(probe.detail.clone()),
+    });
     Ok(Json(HealthOut {
         trunk_id: Text(id),
         state,
         since: since.map(Text),
-        last_error: [refused, failed].into_iter().flatten().max_by_key(|error| error.at),
+        last_error: [refused, failed, silent].into_iter().flatten().max_by_key(|error| error.at),
         // At most a hundred of each, which a float holds exactly.
         answer_seizure_ratio: (!over.is_empty()).then(|| answered as f64 / over.len() as f64),
         sampled_calls: over.len(),
-        active_calls: calls.len() - over.len(),
+        active_calls,
+        last_probe: probe.map(Into::into),
         open: open(&trunk),
         notes: notes(&trunk),
     }))

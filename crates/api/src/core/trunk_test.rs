@@ -49,7 +49,7 @@ struct TlsOut {
     not_after: TimeText,
 }
 
-/// Sends OPTIONS to the carrier, with the trunk's transport. Never dials.
+/// Sends OPTIONS to the carrier, with the trunk's transport. Never dials. The trunk's health shows the outcome.
 #[utoipa::path(post, path = "/core/trunks/{id}/test", operation_id = "test_trunk", tag = "Trunks", params(TrunkPath),
     responses((status = 200, description = "What the carrier answered, or that it did not.", body = TestOut),
         (status = 400, description = "The trunk has no outbound_config.", body = crate::error::ErrorOut)))]
@@ -65,6 +65,7 @@ async fn test(
         ));
     }
     let probed = super::edge(LIMIT, state.cluster.probe(trunk.id)).await?;
+    state.store.note_probe(trunk.id, probed.status, &probed.detail).await?;
     Ok(Json(TestOut {
         reachable: probed.status.is_some(),
         status: probed.status,

@@ -168,7 +168,7 @@ impl TrunkUpdateIn {
 /// A trunk.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Trunk)]
-struct TrunkOut {
+pub(super) struct TrunkOut {
     id: TrunkIdText,
     organization_id: OrganizationIdText,
     name: String,

@@ -239,3 +239,31 @@ async fn the_organization_is_shown_and_its_addresses_changed() {
     api.patch("/core/organization", json!({field: ["x"]})).await.names("sip_endpoint_allowed_addresses.0");
     api.patch("/core/organization", json!({"name": "x"})).await.names("name");
 }
+
+#[tokio::test]
+async fn names_are_found_without_case_in_every_script() {
+    let api = TestApi::start().await;
+    api.trunk("MÜNCHEN Straße").await;
+    api.post("/core/agents", json!({"name": "Ωmega 100%_\\"})).await.expect(200);
+    let count = async |path: &str| api.get(path).await.expect(200).body.as_array().unwrap().len();
+    assert_eq!(count("/core/trunks?name=m%C3%BCnchen").await, 1);
+    assert_eq!(count("/core/trunks?name=M%C3%9CNCH").await, 1);
+    assert_eq!(count("/core/trunks?name=munchen").await, 0);
+    assert_eq!(count("/core/agents?name=%CF%89MEGA").await, 1);
+    for (literal, found) in [("%25", 1), ("_", 1), ("%5C", 1), ("0%25_%5C", 1), ("0_0", 0)] {
+        assert_eq!(count(&format!("/core/agents?name={literal}")).await, found, "{literal}");
+    }
+}
+
+#[tokio::test]
+async fn a_rare_piece_of_metadata_is_found_however_deep_it_lies() {
+    let api = TestApi::start().await;
+    api.post("/core/agents", json!({"name": "deep", "metadata": {"a": {"b": [1, 2]}}})).await.expect(200);
+    for n in 0..450 {
+        api.post("/core/agents", json!({"name": format!("a{n}"), "metadata": {"a": 1}})).await.expect(200);
+    }
+    let found = api.get("/core/agents?limit=1&metadata=%7B%22a%22%3A%7B%22b%22%3A%5B2%5D%7D%7D").await;
+    let found = found.expect(200);
+    assert_eq!(found.body[0]["name"], "deep");
+    assert!(!found.headers.contains_key("x-next-cursor"));
+}

@@ -35,6 +35,25 @@ async fn a_key_is_made_shown_once_used_and_revoked_at_once() {
 }
 
 #[tokio::test]
+async fn a_key_does_not_revoke_itself_and_changes_only_as_its_reader_saw_it() {
+    let api = TestApi::start().await;
+    let own = api.get(PATH).await.expect(200).body[0]["id"].as_str().unwrap().to_owned();
+    let refused = api.delete(&format!("{PATH}/{own}")).await.expect(409);
+    assert!(refused.detail().contains("itself"), "{}", refused.detail());
+    api.get(PATH).await.expect(200);
+    let other = format!("{PATH}/{}", api.post(PATH, json!({"name": "b"})).await.expect(200).id());
+    let tag = api.get(&other).await.expect(200).headers["etag"].to_str().unwrap().to_owned();
+    let delete = async |tag: &str| {
+        let request = axum::http::Request::builder().method(Method::DELETE).uri(&other);
+        let request = request.header("authorization", format!("Bearer {}", api.key)).header("if-match", tag);
+        api.raw(request.body(axum::body::Body::empty()).unwrap()).await
+    };
+    delete("\"1\"").await.expect(412);
+    delete(&tag).await.expect(204);
+    assert_ne!(api.get(&other).await.expect(200).headers["etag"], tag);
+}
+
+#[tokio::test]
 async fn a_key_holds_no_more_than_its_maker() {
     let api = TestApi::start().await;
     let maker = api.key(&[Scope::OrganizationsManage, Scope::TrunksManage]).await;

@@ -25,8 +25,12 @@ async fn destinations_are_the_organizations_to_allow() {
     api.patch(path, json!({"allowed_destinations": ["+1", "+4420"]})).await.expect(200);
     api.post("/core/conversations", call("+14155550199")).await.expect(202);
     api.post("/core/conversations", call("+442055501")).await.expect(202);
-    let refused = api.post("/core/conversations", call("+4930123456")).await.expect(400);
+    let refused = api.post("/core/conversations", call("+4930123456")).await.expect(403);
     assert!(refused.detail().contains("allowed_destinations"), "{}", refused.detail());
+    let trunk = api.get("/core/trunks").await.body[0]["id"].as_str().unwrap().to_owned();
+    let decisions = api.get(&format!("/core/trunks/{trunk}/decisions")).await.expect(200).body;
+    assert_eq!(decisions[0]["reason"], "destination_not_allowed");
+    assert_eq!(decisions[0]["to_number"], "+4930123456");
     assert_eq!(api.get("/core/conversations").await.body.as_array().unwrap().len(), 2);
     api.patch(path, json!({"allowed_destinations": ["1"]})).await.names("allowed_destinations.0");
     api.patch(path, json!({"allowed_destinations": []})).await.expect(200);
@@ -50,13 +54,38 @@ async fn the_daily_limit_is_exact_under_races() {
     for task in tasks {
         match task.await.unwrap() {
             202 => placed += 1,
-            400 => {}
+            429 => {}
             other => panic!("{other}"),
         }
     }
     assert_eq!(placed, 7);
+    let late = api.post("/core/conversations", call("+14155550299")).await.expect(429);
+    let wait: u64 = late.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=86_400).contains(&wait), "{wait}");
+    assert!(late.detail().contains("daily_call_limit"));
     api.patch("/core/organization", json!({"daily_call_limit": null})).await.expect(200);
     api.post("/core/conversations", call("+14155550300")).await.expect(202);
+}
+
+#[tokio::test]
+async fn health_counts_every_open_call_and_tells_the_last_probe() {
+    let api = ready().await;
+    let trunk = api.get("/core/trunks").await.body[0]["id"].as_str().unwrap().to_owned();
+    let path = format!("/core/trunks/{trunk}/health");
+    let health = api.get(&path).await.expect(200).body;
+    assert_eq!((&health["state"], &health["last_probe"]), (&json!("unknown"), &Value::Null));
+    for n in 0..120 {
+        api.post("/core/conversations", call(&format!("+1415555{n:04}"))).await.expect(202);
+    }
+    api.as_key(&api.key, axum::http::Method::POST, &format!("/core/trunks/{trunk}/test"), None)
+        .await
+        .expect(200);
+    let health = api.get(&path).await.expect(200).body;
+    assert_eq!(health["active_calls"], 120);
+    assert_eq!(health["state"], "failing");
+    assert_eq!(health["since"], health["last_probe"]["since"]);
+    assert_eq!(health["last_probe"]["detail"], "silent");
+    assert_eq!(health["last_error"]["reason"], "no_answer_to_options");
 }
 
 #[tokio::test]

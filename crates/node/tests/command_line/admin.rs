@@ -139,3 +139,50 @@ fn the_doctor_finds_a_port_that_is_taken_and_a_key_that_others_may_read() {
     std::fs::remove_file(&key).unwrap();
     assert_eq!(state(&doctor(&["--set", "sip.udp=127.0.0.1:0"]), "store"), "fault");
 }
+
+#[tokio::test]
+async fn an_organizations_rules_and_its_credentials_are_the_operators_too() {
+    let place = Place::new();
+    let serving = place.serve(&[]);
+    let org = place.answer(&["org", "create", "Acme"]);
+    let key = place.answer(&["key", "create", "--org", &org, "--name", "ci"]);
+    let client = serving.client(&key);
+    let changed = place.answer(&[
+        "org",
+        "update",
+        &org,
+        "--sip-endpoint-allowed-address",
+        "10.0.0.0/8,192.0.2.1",
+        "--allowed-destination",
+        "+1",
+        "--daily-call-limit",
+        "7",
+        "--json",
+    ]);
+    let changed: Value = serde_json::from_str(&changed).unwrap();
+    assert_eq!(client.get("/core/organization", &[]).await.unwrap().body, changed);
+    assert_eq!(changed["sip_endpoint_allowed_addresses"], json!(["10.0.0.0/8", "192.0.2.1"]));
+    let lifted = place.answer(&["org", "update", "--org", &org, "--daily-call-limit", "none", "--json"]);
+    let lifted: Value = serde_json::from_str(&lifted).unwrap();
+    assert_eq!(
+        (&lifted["daily_call_limit"], &lifted["allowed_destinations"]),
+        (&Value::Null, &json!(["+1"]))
+    );
+    let any = place.answer(&["org", "update", &org, "--allowed-destination", "", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&any).unwrap()["allowed_destinations"], Value::Null);
+    for wrong in [["--allowed-destination", "1"], ["--sip-endpoint-allowed-address", "x"]] {
+        let line = place.refusal(&mut place.tandem(&[&["org", "update", &org], &wrong[..]].concat()), 2);
+        assert!(line.contains(wrong[0].trim_start_matches('-').split('-').next().unwrap()), "{line}");
+    }
+    let id = key.strip_prefix("ak_").unwrap().split('.').next().unwrap();
+    assert!(place.answer(&["key", "list", "--org", &org]).contains("ci"));
+    place.run(&["key", "revoke", id]);
+    assert_eq!(client.get("/core/organization", &[]).await.unwrap_err().status(), Some(401));
+    assert!(place.answer(&["key", "list", "--org", &org]).contains("revoked"));
+    let token = place.answer(&["token", "create", "--user", "ada@example.net", "--org", &org]);
+    let person = serving.client(&token).in_organization(org.parse().unwrap());
+    assert!(person.get("/core/trunks", &[]).await.is_ok());
+    assert!(place.answer(&["token", "list"]).contains("ada@example.net"));
+    place.run(&["token", "revoke", token.strip_prefix("pat_").unwrap().split('.').next().unwrap()]);
+    assert_eq!(person.get("/core/trunks", &[]).await.unwrap_err().status(), Some(401));
+}
