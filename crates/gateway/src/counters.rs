@@ -63,6 +63,14 @@ counters! {
     RtpReceived = "rtp_packets_total" {"direction": "received"},
     /// RTP packets sent.
     RtpSent = "rtp_packets_total" {"direction": "sent"},
+    /// RTP from a source that is not believed.
+    RtpDroppedSource = "rtp_dropped_total" {"reason": "src_mismatch"},
+    /// RTP of our own stream come back, or of streams that changed too often.
+    RtpDroppedSsrc = "rtp_dropped_total" {"reason": "ssrc"},
+    /// What came to an RTP port and is no RTP.
+    RtpDroppedMalformed = "rtp_dropped_total" {"reason": "malformed"},
+    /// RTP of a payload type nobody agreed on.
+    RtpDroppedPayloadType = "rtp_dropped_total" {"reason": "payload_type"},
     /// Calls that found no RTP port.
     NoRtpPort = "rtp_ports_exhausted_total",
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ahash::AHashMap;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use media::offer_answer::Negotiated;
-use media::session::{Outbox, Session};
+use media::session::{Outbox, Session, Statistics};
 use parking_lot::Mutex;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
@@ -239,9 +239,26 @@ impl Worker {
             }
             Command::Close(leg) => {
                 // Closing the descriptor takes it out of the epoll set.
-                self.legs.remove(&leg);
+                if let Some(LegState { mut socket, session, .. }) = self.legs.remove(&leg) {
+                    if let Some(peer) = session.peer() {
+                        socket.set_last_peer(peer);
+                    }
+                    self.count_dropped(session.statistics());
+                }
             }
             Command::Stop => {}
+        }
+    }
+
+    /// What a leg dropped goes into the node's counters when it ends.
+    fn count_dropped(&self, statistics: Statistics) {
+        for (counter, count) in [
+            (Counter::RtpDroppedSource, statistics.dropped_source),
+            (Counter::RtpDroppedSsrc, statistics.dropped_ssrc),
+            (Counter::RtpDroppedMalformed, statistics.dropped_malformed),
+            (Counter::RtpDroppedPayloadType, statistics.dropped_payload_type),
+        ] {
+            self.counters.add(counter, count);
         }
     }
 

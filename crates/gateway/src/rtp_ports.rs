@@ -13,20 +13,30 @@ const MAX_PASSED_OVER: usize = 64;
 
 pub(crate) struct RtpPorts {
     address: Option<IpAddr>,
-    free: Mutex<VecDeque<u16>>,
+    free: Mutex<VecDeque<Free>>,
     total: u32,
+}
+
+/// A port at rest.
+#[derive(Clone, Copy)]
+struct Free {
+    port: u16,
+    /// The peer of the call that had it last: what still comes from there is of that call.
+    last_peer: Option<SocketAddr>,
 }
 
 /// A bound RTP socket; its port goes back to the pool when it is dropped.
 pub(crate) struct RtpSocket {
     socket: UdpSocket,
     port: u16,
+    last_peer: Option<SocketAddr>,
     pool: Arc<RtpPorts>,
 }
 
 impl RtpPorts {
     pub(crate) fn new(address: Option<IpAddr>, range: RangeInclusive<u16>) -> Arc<Self> {
-        let free: VecDeque<u16> = range.filter(|port| port % 2 == 0).collect();
+        let even = range.filter(|port| port % 2 == 0);
+        let free: VecDeque<Free> = even.map(|port| Free { port, last_peer: None }).collect();
         let total = u32::try_from(free.len()).unwrap_or(u32::MAX);
         Arc::new(Self { address, free: Mutex::new(free), total })
     }
@@ -39,12 +49,13 @@ impl RtpPorts {
             (_, false) => Ipv6Addr::UNSPECIFIED.into(),
         };
         for _ in 0..MAX_PASSED_OVER {
-            let port = self.free.lock().pop_front()?;
+            let free = self.free.lock().pop_front()?;
+            let Free { port, last_peer } = free;
             match UdpSocket::bind(SocketAddr::new(address, port)) {
                 Ok(socket) if socket.set_nonblocking(true).is_ok() => {
-                    return Some(RtpSocket { socket, port, pool: Arc::clone(self) });
+                    return Some(RtpSocket { socket, port, last_peer, pool: Arc::clone(self) });
                 }
-                _ => self.free.lock().push_back(port),
+                _ => self.free.lock().push_back(free),
             }
         }
         None
@@ -67,11 +78,21 @@ impl RtpSocket {
     pub(crate) fn socket(&self) -> &UdpSocket {
         &self.socket
     }
+
+    /// The peer of the call that had the port before.
+    pub(crate) fn last_peer(&self) -> Option<SocketAddr> {
+        self.last_peer
+    }
+
+    /// Remembers this call's peer for the next one.
+    pub(crate) fn set_last_peer(&mut self, peer: SocketAddr) {
+        self.last_peer = Some(peer);
+    }
 }
 
 impl Drop for RtpSocket {
     fn drop(&mut self) {
-        self.pool.free.lock().push_back(self.port);
+        self.pool.free.lock().push_back(Free { port: self.port, last_peer: self.last_peer });
     }
 }
 
@@ -100,9 +121,21 @@ mod tests {
     }
 
     #[test]
+    fn a_range_of_one_port_refuses_no_call_and_tells_who_had_it_last() {
+        let port = pool().open(LOOPBACK).unwrap().port();
+        let pool = RtpPorts::new(Some(LOOPBACK), port..=port);
+        let peer = SocketAddr::new(LOOPBACK, 4_000);
+        let mut first = pool.open(LOOPBACK).unwrap();
+        assert_eq!(first.last_peer(), None);
+        first.set_last_peer(peer);
+        drop(first);
+        assert_eq!(pool.open(LOOPBACK).unwrap().last_peer(), Some(peer));
+    }
+
+    #[test]
     fn a_port_held_by_somebody_else_is_passed_over_and_an_empty_pool_says_so() {
         let pool = pool();
-        let next = *pool.free.lock().front().unwrap();
+        let next = pool.free.lock().front().unwrap().port;
         let somebody = UdpSocket::bind((LOOPBACK, next));
         let mut open = Vec::new();
         while let Some(socket) = pool.open(LOOPBACK) {

@@ -1,14 +1,16 @@
 //! The RTP session of one leg (RFC 3550): whose packets are taken, what the agent hears and says, and when silence
 //! means the call is gone. Driven by a media shard.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 mod latch;
 mod play;
+mod ssrc;
 
 pub use crate::player::Player;
+pub use latch::Believed;
 
 use crate::dtmf;
 use crate::link::Link;
@@ -16,9 +18,12 @@ use crate::offer_answer::Negotiated;
 use crate::rtp::{self, Packet};
 
 use latch::Latch;
+use ssrc::SsrcGate;
 
 /// Samples kept for a tap: 10 minutes.
 const MAX_CAPTURED: usize = 8_000 * 600;
+/// Longest packet taken, in bytes: what an Ethernet frame carries.
+const MAX_PACKET: usize = 1_500;
 /// Most samples in a frame: 60 ms.
 const MAX_FRAME: usize = 480;
 
@@ -63,8 +68,8 @@ pub struct SessionConfig {
     pub agent: Agent,
     /// Unpredictable bytes for SSRC, first sequence number and first timestamp.
     pub seed: [u8; 16],
-    /// Where the signalling comes from: RTP from there is believed too (NAT).
-    pub signalling_source: IpAddr,
+    /// Who besides the signalled address may send.
+    pub believed: Believed,
     /// Silence allowed before the first packet.
     pub initial_timeout: Duration,
     /// Silence allowed after it.
@@ -105,7 +110,9 @@ pub struct Statistics {
     pub lost: i64,
     /// Packets from a source that is not believed.
     pub dropped_source: u64,
-    /// Datagrams that are not RTP.
+    /// Packets of our own stream come back, and of streams that changed too often.
+    pub dropped_ssrc: u64,
+    /// Datagrams that are not RTP, or longer than any frame.
     pub dropped_malformed: u64,
     /// Packets of a payload type nobody agreed on.
     pub dropped_payload_type: u64,
@@ -165,6 +172,7 @@ pub struct Session {
     initial_timeout: Duration,
     timeout: Duration,
     latch: Latch,
+    ssrc_gate: SsrcGate,
     stream: Option<Stream>,
     ssrc: u32,
     sequence: u16,
@@ -192,7 +200,8 @@ impl Session {
     pub fn new(config: SessionConfig, now: Instant) -> Self {
         let [a, b, c, d, e, f, g, h, i, j, ..] = config.seed;
         Self {
-            latch: Latch::new(config.negotiated.remote, config.signalling_source, now),
+            latch: Latch::new(config.negotiated.remote, config.believed, now),
+            ssrc_gate: SsrcGate::default(),
             negotiated: config.negotiated,
             agent: config.agent,
             initial_timeout: config.initial_timeout,
@@ -261,13 +270,18 @@ impl Session {
         if rtp::is_rtcp(bytes) {
             return;
         }
-        let Some(packet) = Packet::parse(bytes) else {
+        let whole = Some(bytes).filter(|bytes| bytes.len() <= MAX_PACKET).and_then(Packet::parse);
+        let Some(packet) = whole.filter(|packet| !packet.payload.is_empty()) else {
             self.statistics.dropped_malformed += 1;
             return;
         };
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         if !self.latch.believes(from, &packet, now) {
             self.statistics.dropped_source += 1;
+            return;
+        }
+        if !self.ssrc_gate.admits(packet.ssrc, self.ssrc, now) {
+            self.statistics.dropped_ssrc += 1;
             return;
         }
         let event = self.negotiated.telephone_event.is_some_and(|e| e.receive == packet.payload_type);
@@ -375,6 +389,12 @@ impl Session {
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<MediaEvent> {
         self.events.pop_front()
+    }
+
+    /// The source that is taken, once there is one.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.latch.locked()
     }
 
     /// What was counted so far.

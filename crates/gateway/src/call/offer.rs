@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use media::offer_answer::{Direction, LocalMedia, Negotiated};
-use media::session::SessionConfig;
+use media::session::{Believed, SessionConfig};
 use signaling::{Hop, StatusCode};
 
 use super::{AgentNotice, Call};
@@ -50,7 +50,7 @@ impl Call {
             negotiated,
             agent,
             seed: random(),
-            signalling_source: self.hop.remote.ip(),
+            believed: self.believed(&socket),
             initial_timeout: media.initial_timeout,
             timeout: media.timeout,
             tap: false,
@@ -97,6 +97,18 @@ impl Call {
             Err(problem) => {
                 tracing::debug!(conversation = %self.conversation.id, %problem, "an answer cannot be used");
             }
+        }
+    }
+
+    /// Who besides the address in the peer's SDP may send RTP.
+    fn believed(&self, socket: &RtpSocket) -> Believed {
+        let directory = self.edge.directory.load();
+        let trunk = self.conversation.trunk_id.and_then(|id| directory.trunk(id));
+        let media = trunk.and_then(|t| t.inbound_config.as_ref()).and_then(|c| c.media_addresses.as_ref());
+        Believed {
+            signalling_source: Some(self.hop.remote.ip()),
+            media_addresses: media.into_iter().flatten().map(model::AddressRange::net).collect(),
+            stale: socket.last_peer(),
         }
     }
 

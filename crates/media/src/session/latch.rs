@@ -3,10 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+
 use crate::rtp::Packet;
 
 /// Packets in order before another source is believed.
 const PROBATION: u8 = 4;
+/// Sources on probation at once, so that one that only tries does not disturb the true one.
+const CANDIDATES: usize = 4;
 /// How long another port of the signalled address may take over.
 pub(super) const PORT_CHANGE: Duration = Duration::from_secs(5);
 
@@ -19,37 +23,70 @@ struct Candidate {
     seen: u8,
 }
 
+/// Who besides the signalled address may send.
+#[derive(Debug, Clone, Default)]
+pub struct Believed {
+    /// Where the signalling comes from (NAT); `None` when nobody knows.
+    pub signalling_source: Option<IpAddr>,
+    /// Prefixes that may send media.
+    pub media_addresses: Vec<IpNet>,
+    /// The peer of the call that had this port before: whatever still comes from there belongs to that call.
+    pub stale: Option<SocketAddr>,
+}
+
+impl Believed {
+    fn contains(&self, ip: IpAddr) -> bool {
+        self.signalling_source.is_some_and(|source| source.to_canonical() == ip)
+            || self.media_addresses.iter().any(|net| net.contains(&ip))
+    }
+}
+
 /// Where we send, and the only source that is taken.
 #[derive(Debug)]
 pub(super) struct Latch {
     /// The address and port in the peer's SDP.
     signalled: SocketAddr,
-    signalling_source: IpAddr,
-    /// `None` until the first packet.
+    believed: Believed,
+    /// `None` until the first packet that is taken.
     locked: Option<SocketAddr>,
+    /// A learned source that a new description unlocked: still where we send, and taken back at once when it speaks.
+    before: Option<SocketAddr>,
     learning_until: Instant,
-    candidate: Option<Candidate>,
+    candidates: [Option<Candidate>; CANDIDATES],
+    /// The place of the next new one.
+    next_candidate: usize,
+    /// A test takes the guard off to prove that it guards.
+    #[cfg(test)]
+    pub(super) open_to_all: bool,
 }
 
 impl Latch {
-    pub(super) fn new(signalled: SocketAddr, signalling_source: IpAddr, now: Instant) -> Self {
+    pub(super) fn new(signalled: SocketAddr, believed: Believed, now: Instant) -> Self {
         Self {
             signalled,
-            signalling_source: signalling_source.to_canonical(),
+            believed,
             locked: None,
+            before: None,
             learning_until: now + PORT_CHANGE,
-            candidate: None,
+            candidates: [None; CANDIDATES],
+            next_candidate: 0,
+            #[cfg(test)]
+            open_to_all: false,
         }
     }
 
-    /// A new offer or answer: only another address unlocks.
+    /// A new offer or answer. Another address unlocks at once; the same one only what was learned, since the peer may
+    /// say by it that its NAT sends from elsewhere now.
     pub(super) fn signalled(&mut self, remote: SocketAddr, now: Instant) {
         if self.signalled != remote {
-            self.signalled = remote;
-            self.locked = None;
-            self.candidate = None;
-            self.learning_until = now + PORT_CHANGE;
+            (self.signalled, self.locked, self.before) = (remote, None, None);
+        } else if self.locked.is_some_and(|locked| locked != remote) {
+            self.before = self.locked.take();
+        } else {
+            return;
         }
+        self.candidates = [None; CANDIDATES];
+        self.learning_until = now + PORT_CHANGE;
     }
 
     /// The source that is taken; `None` before its first packet.
@@ -59,47 +96,63 @@ impl Latch {
 
     /// Where RTP goes.
     pub(super) fn destination(&self) -> SocketAddr {
-        self.locked.unwrap_or(self.signalled)
+        self.locked.or(self.before).unwrap_or(self.signalled)
     }
 
-    /// The rules of who is believed: the signalled address at once; another port of it after four packets in order
-    /// within the first five seconds; the signalling's source after as many. Once locked, only a new offer unlocks.
+    /// The rules of who is believed: the signalled address and port at once; after four packets in order another port
+    /// of that address, within the first five seconds, and the signalling's source and the trunk's media addresses, as
+    /// long as nobody else is. Once locked, only a new offer unlocks.
     pub(super) fn believes(&mut self, from: SocketAddr, packet: &Packet<'_>, now: Instant) -> bool {
-        if let Some(locked) = self.locked {
-            if locked == from {
-                return true;
-            }
-            // The signalled address spoke first; another port of it may still take over while learning.
-            if locked != self.signalled || now >= self.learning_until {
-                return false;
-            }
-        } else if from == self.signalled {
+        #[cfg(test)]
+        if self.open_to_all {
             self.locked = Some(from);
-            self.candidate = None;
             return true;
         }
-        let same_address = from.ip() == self.signalled.ip();
-        let may_learn = if same_address {
+        if let Some(locked) = self.locked {
+            return locked == from;
+        }
+        if from == self.signalled || self.before == Some(from) {
+            return self.lock(from);
+        }
+        let may_learn = if self.believed.stale == Some(from) {
+            false
+        } else if from.ip() == self.signalled.ip() {
             now < self.learning_until
         } else {
-            from.ip() == self.signalling_source && self.locked.is_none()
+            self.believed.contains(from.ip())
         };
         if !may_learn {
             return false;
         }
-        let next = packet.sequence.wrapping_add(1);
-        let seen = match self.candidate {
-            Some(c) if c.from == from && c.ssrc == packet.ssrc && c.next == packet.sequence => {
-                c.seen.saturating_add(1)
-            }
-            _ => 1,
-        };
-        self.candidate = Some(Candidate { from, ssrc: packet.ssrc, next, seen });
-        if seen < PROBATION {
+        if self.on_probation(from, packet) < PROBATION {
             return false;
         }
-        self.locked = Some(from);
-        self.candidate = None;
+        self.lock(from)
+    }
+
+    fn lock(&mut self, from: SocketAddr) -> bool {
+        (self.locked, self.before) = (Some(from), None);
+        self.candidates = [None; CANDIDATES];
         true
+    }
+
+    /// How many packets in order a source has sent with this one.
+    fn on_probation(&mut self, from: SocketAddr, packet: &Packet<'_>) -> u8 {
+        let next = packet.sequence.wrapping_add(1);
+        let known = self.candidates.iter_mut().flatten().find(|candidate| candidate.from == from);
+        match known {
+            Some(known) => {
+                let in_order = known.ssrc == packet.ssrc && known.next == packet.sequence;
+                known.seen = if in_order { known.seen.saturating_add(1) } else { 1 };
+                (known.ssrc, known.next) = (packet.ssrc, next);
+                known.seen
+            }
+            None => {
+                let place = self.next_candidate % CANDIDATES;
+                self.next_candidate = place + 1;
+                self.candidates[place] = Some(Candidate { from, ssrc: packet.ssrc, next, seen: 1 });
+                1
+            }
+        }
     }
 }

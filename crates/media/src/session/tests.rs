@@ -24,7 +24,11 @@ fn session(agent: Agent, now: Instant) -> Session {
         negotiated: negotiated(),
         agent,
         seed: [3; 16],
-        signalling_source: "203.0.113.5".parse().unwrap(),
+        believed: Believed {
+            signalling_source: Some("203.0.113.5".parse().unwrap()),
+            media_addresses: vec!["192.0.2.128/25".parse().unwrap()],
+            stale: Some("198.51.100.10:7777".parse().unwrap()),
+        },
         initial_timeout: Duration::from_secs(30),
         timeout: Duration::from_secs(15),
         tap: false,
@@ -97,6 +101,13 @@ fn another_port_takes_over_after_four_packets_in_order_and_only_early() {
     assert_eq!((0..4).map(|n| send(&mut learned, other, n, start).len()).collect::<Vec<_>>(), [0, 0, 0, 1]);
     assert_eq!(send(&mut learned, other, 4, start), [other.parse().unwrap()]);
     assert!(send(&mut learned, PEER, 5, start).is_empty());
+    // A source that only tries does not disturb the true one.
+    let mut disturbed = session(Agent::Echo, start);
+    let taken = (0..4).map(|n| {
+        send(&mut disturbed, "198.51.100.10:6666", 1_000 + n * 7, start);
+        send(&mut disturbed, other, n, start).len()
+    });
+    assert_eq!(taken.collect::<Vec<_>>(), [0, 0, 0, 1]);
     let mut gaps = session(Agent::Echo, start);
     assert!((0..20).all(|n| send(&mut gaps, other, n * 2, start).is_empty()));
     let mut late = session(Agent::Echo, start);
@@ -109,10 +120,117 @@ fn the_signalling_source_is_believed_until_something_is_locked_and_a_new_offer_u
     let mut session = session(Agent::Echo, now);
     let behind_nat = "203.0.113.5:9999";
     assert!((0..4).any(|n| !send(&mut session, behind_nat, n, now).is_empty()));
+    // The same description again: what was learned is taken back at once, and may be learned anew.
+    session.update(negotiated(), now);
+    assert_eq!(send(&mut session, behind_nat, 8, now), [behind_nat.parse().unwrap()]);
+    session.update(negotiated(), now);
+    let rebound = "203.0.113.5:1111";
+    assert_eq!((0..4).map(|n| send(&mut session, rebound, n, now).len()).collect::<Vec<_>>(), [0, 0, 0, 1]);
+    assert!(send(&mut session, behind_nat, 9, now).is_empty());
     let moved = Negotiated { remote: "198.51.100.10:6000".parse().unwrap(), ..negotiated() };
     session.update(moved, now);
     assert!(send(&mut session, behind_nat, 9, now).is_empty());
     assert_eq!(send(&mut session, "198.51.100.10:6000", 1, now).len(), 1);
+}
+
+#[test]
+fn the_trunks_media_addresses_are_believed_after_probation_and_nothing_takes_over_once_locked() {
+    let now = Instant::now();
+    let (gateway, other_port) = ("192.0.2.200:4000", "198.51.100.10:5555");
+    let mut learned = session(Agent::Echo, now);
+    assert_eq!((0..4).map(|n| send(&mut learned, gateway, n, now).len()).collect::<Vec<_>>(), [0, 0, 0, 1]);
+    let mut locked = session(Agent::Echo, now);
+    assert_eq!(send(&mut locked, PEER, 0, now).len(), 1);
+    for from in [gateway, other_port, "203.0.113.5:4000", "192.0.2.100:4000"] {
+        assert!((0..20).all(|n| send(&mut locked, from, n, now).is_empty()), "{from}");
+    }
+    // What still comes from the peer of the port's last call belongs to that call.
+    let mut reused = session(Agent::Echo, now);
+    assert!((0..20).all(|n| send(&mut reused, "198.51.100.10:7777", n, now).is_empty()));
+}
+
+/// What 1,000 calls give to a stranger who knows SSRC and sequence numbers: packets that leak, samples and digits
+/// that get in, and packets lost to the true peer.
+fn sprayed(open_to_all: bool) -> (usize, usize, usize, usize) {
+    let (mut leaked, mut samples, mut digits, mut lost) = (0, 0, 0, 0);
+    let stranger: SocketAddr = "192.0.2.66:9".parse().unwrap();
+    for call in 0..1_000_u32 {
+        let start = Instant::now();
+        let config = SessionConfig {
+            negotiated: negotiated(),
+            agent: if call % 2 == 0 { Agent::Echo } else { Agent::Silent },
+            seed: [3; 16],
+            believed: Believed {
+                signalling_source: Some("203.0.113.5".parse().unwrap()),
+                ..Believed::default()
+            },
+            initial_timeout: Duration::from_secs(30),
+            timeout: Duration::from_secs(15),
+            tap: true,
+        };
+        let mut session = Session::new(config, start);
+        session.latch.open_to_all = open_to_all;
+        session.start(start);
+        let mut out = Outbox::default();
+        for n in 0..20_u16 {
+            let now = start + Duration::from_millis(20) * u32::from(n);
+            let event = u8::from(n == 19) << 7;
+            for bytes in [
+                packet(n, 9, 0, &[0x80; 160]),
+                packet(n.wrapping_add(1), 9, 0, &[0x80; 160]),
+                packet(n, 9, 101, &[5, event, 3, 32]),
+                packet(n, 0x6666, 101, &[5, 0x80, 3, 32]),
+            ] {
+                session.handle_rtp(&bytes, stranger, now, &mut out);
+            }
+            // The true peer begins later than the stranger, with silence.
+            if n >= 5 {
+                session.handle_rtp(&packet(n, 9, 0, &[0xff; 160]), PEER.parse().unwrap(), now, &mut out);
+            }
+            session.handle_timeout(now, &mut out);
+        }
+        leaked += out.iter().filter(|(to, _)| *to == stranger).count();
+        samples += session.take_captured().iter().filter(|s| **s != 0).count();
+        while let Some(event) = session.poll_event() {
+            digits += usize::from(matches!(event, MediaEvent::Digit { .. }));
+        }
+        let statistics = session.statistics();
+        lost += usize::try_from(15_u64.saturating_sub(statistics.received)).unwrap();
+    }
+    (leaked, samples, digits, lost)
+}
+
+#[test]
+fn a_stranger_gets_and_gives_nothing_in_a_thousand_calls_and_would_without_the_guard() {
+    assert_eq!(sprayed(false), (0, 0, 0, 0));
+    let (leaked, samples, digits, _) = sprayed(true);
+    assert!(leaked > 0 && samples > 0 && digits > 0, "{leaked} {samples} {digits}");
+}
+
+#[test]
+fn headers_that_lie_and_foreign_streams_change_nothing() {
+    let now = Instant::now();
+    let mut session = session(Agent::Echo, now);
+    let peer: SocketAddr = PEER.parse().unwrap();
+    let mut out = Outbox::default();
+    session.handle_rtp(&packet(1, 9, 0, &[7; 160]), peer, now, &mut out);
+    let mut bad = vec![packet(2, 9, 0, &[]), packet(2, 9, 0, &[7; 1_489])];
+    for (first, tail) in
+        [(0x40, &[7; 160][..]), (0x8f, &[0; 10]), (0x90, &[0, 0, 255, 255, 1]), (0xa0, &[5, 5, 0])]
+    {
+        let mut bytes = packet(2, 9, 0, tail);
+        bytes[0] = first;
+        bad.push(bytes);
+    }
+    let count = u64::try_from(bad.len()).unwrap();
+    bad.iter().for_each(|bytes| session.handle_rtp(bytes, peer, now, &mut out));
+    assert_eq!(session.statistics().dropped_malformed, count);
+    // Our own stream come back, and a thousand others.
+    session.handle_rtp(&packet(2, 0x0303_0303, 0, &[7; 160]), peer, now, &mut out);
+    (10..1_010).for_each(|ssrc| session.handle_rtp(&packet(2, ssrc, 0, &[7; 160]), peer, now, &mut out));
+    let statistics = session.statistics();
+    assert_eq!((statistics.received, statistics.dropped_ssrc), (1 + 3, 1 + 997));
+    assert_eq!(out.iter().count(), 4);
 }
 
 #[test]

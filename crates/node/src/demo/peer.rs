@@ -208,7 +208,7 @@ impl Peer {
                 if let (Some(at), true, Some(agreed)) = (answered, audio.is_none(), negotiated.clone()) {
                     let mut leg = media::session::Session::new(
                         SessionConfig {
-                            signalling_source: agreed.remote.ip(),
+                            believed: media::session::Believed::default(),
                             negotiated: agreed,
                             agent: Agent::Play(Player::tones(&[(hz, 1_000)], true)),
                             seed: seed()?,
