@@ -40,16 +40,40 @@ impl Refusals {
         Self { limit, hasher: RandomState::new(), slots: (0..slots).map(|_| Mutex::new(empty)).collect() }
     }
 
-    /// Counts one refusal to `source`; `false` when it is to go unanswered. An IPv6 source counts by its /64.
-    pub(crate) fn may_refuse(&self, source: IpAddr, now: Instant) -> bool {
-        let Some(limit) = self.limit else { return true };
+    /// A source's hash and slot. An IPv6 source counts by its /64.
+    fn slot(&self, source: IpAddr) -> Option<(u64, &Mutex<Slot>)> {
         let hash = match source.to_canonical() {
             IpAddr::V4(v4) => self.hasher.hash_one(v4),
             IpAddr::V6(v6) => self.hasher.hash_one(&v6.octets()[..8]),
         };
-        let Some(slot) = usize::try_from(hash).ok().and_then(|h| self.slots.get(h % SLOTS)) else {
-            return true;
-        };
+        usize::try_from(hash).ok().and_then(|h| self.slots.get(h % SLOTS)).map(|slot| (hash, slot))
+    }
+
+    /// Whether `source` has had all its refusals: from the first that finds it so, nothing more is answered for a
+    /// while. Counts nothing.
+    pub(crate) fn exhausted(&self, source: IpAddr, now: Instant) -> bool {
+        let Some(limit) = self.limit else { return false };
+        let Some((hash, slot)) = self.slot(source) else { return false };
+        let mut slot = slot.lock();
+        if slot.source != hash {
+            return false;
+        }
+        match slot.muted_until {
+            Some(until) => now < until,
+            None => {
+                let spent = slot.count >= limit.count && now.duration_since(slot.window_start) < limit.window;
+                if spent {
+                    slot.muted_until = Some(now + MUTE);
+                }
+                spent
+            }
+        }
+    }
+
+    /// Counts one refusal to `source`; `false` when it is to go unanswered.
+    pub(crate) fn may_refuse(&self, source: IpAddr, now: Instant) -> bool {
+        let Some(limit) = self.limit else { return true };
+        let Some((hash, slot)) = self.slot(source) else { return true };
         let mut slot = slot.lock();
         if slot.source != hash {
             *slot = Slot { source: hash, window_start: now, count: 0, muted_until: None };
@@ -72,6 +96,41 @@ impl Refusals {
             return false;
         }
         true
+    }
+}
+
+/// So many a second, in bursts of as many, whoever asks.
+pub(crate) struct Budget {
+    per_second: u32,
+    left: Mutex<(Instant, u32)>,
+}
+
+impl Budget {
+    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
+        Self { per_second, left: Mutex::new((now, per_second)) }
+    }
+
+    /// Takes one; `false` when none is left.
+    pub(crate) fn take(&self, now: Instant) -> bool {
+        self.filled(now, |left| left.checked_sub(1))
+    }
+
+    /// Whether one is left.
+    pub(crate) fn has(&self, now: Instant) -> bool {
+        self.filled(now, |left| (left > 0).then_some(left))
+    }
+
+    fn filled(&self, now: Instant, spend: impl Fn(u32) -> Option<u32>) -> bool {
+        let mut left = self.left.lock();
+        let (filled, count) = *left;
+        let since = now.saturating_duration_since(filled).min(Duration::from_secs(1));
+        // At most per_second, since the time is at most a second.
+        let new = u32::try_from(since.as_micros() * u128::from(self.per_second) / 1_000_000).unwrap_or(0);
+        let count = if new > 0 { count.saturating_add(new).min(self.per_second) } else { count };
+        let filled = if new > 0 { now } else { filled };
+        let spent = spend(count);
+        *left = (filled, spent.unwrap_or(count));
+        spent.is_some()
     }
 }
 
@@ -224,6 +283,33 @@ mod tests {
         );
         let off = Refusals::new(None, start);
         assert!((0..1_000).all(|_| off.may_refuse(ip("203.0.113.66"), start)));
+    }
+
+    #[test]
+    fn ten_wrong_guesses_are_answered_and_nothing_after_them() {
+        let start = Instant::now();
+        let limit = RateLimit { count: 10, window: Duration::from_secs(60) };
+        let guesses = Refusals::new(Some(limit), start);
+        for _ in 0..10 {
+            assert!(!guesses.exhausted(ip("203.0.113.66"), start));
+            assert!(guesses.may_refuse(ip("203.0.113.66"), start));
+        }
+        let later = start + Duration::from_secs(50);
+        assert!(guesses.exhausted(ip("203.0.113.66"), later));
+        assert!(guesses.exhausted(ip("203.0.113.66"), later + Duration::from_secs(59)));
+        assert!(!guesses.exhausted(ip("203.0.113.66"), later + Duration::from_secs(60)));
+        assert!(!guesses.exhausted(ip("203.0.113.67"), start));
+    }
+
+    #[test]
+    fn a_budget_fills_with_time_and_no_further_than_its_size() {
+        let start = Instant::now();
+        let budget = Budget::new(100, start);
+        let taken = |at: Duration| (0..1_000).filter(|_| budget.take(start + at)).count();
+        assert_eq!(taken(Duration::ZERO), 100);
+        assert!(!budget.has(start + Duration::from_millis(5)));
+        assert_eq!(taken(Duration::from_millis(100)), 10);
+        assert_eq!(taken(Duration::from_secs(3_600)), 100);
     }
 
     fn trunk(concurrent: Option<u32>, per_second: Option<u32>) -> Trunk {

@@ -5,7 +5,7 @@ use cluster::CallError;
 use media::session::MediaEvent;
 use model::{Conversation, ConversationId};
 use parking_lot::Mutex;
-use signaling::{Hop, Message, Request};
+use signaling::{Hop, Message, NameAddr, Peek, Request};
 use tokio::sync::{mpsc, oneshot};
 
 /// Messages that may wait for one call; a storm beyond it is dropped and counted, and hurts no other call.
@@ -72,6 +72,19 @@ impl Calls {
             },
         };
         self.dialogs(key).lock().get(&key).cloned()
+    }
+
+    /// Whether a message that was only looked at belongs to a call.
+    pub(crate) fn knows(&self, peek: &Peek<'_>) -> bool {
+        let Some(call_id) = peek.call_id() else { return false };
+        let (from, to) = (peek.from(), peek.to());
+        let (from, to) = (from.as_ref().and_then(NameAddr::tag), to.as_ref().and_then(NameAddr::tag));
+        let key = match (peek.request, from, to) {
+            (None, Some(tag), _) | (Some(_), _, Some(tag)) => self.local_key(call_id, tag),
+            (Some(_), Some(tag), None) => self.remote_key(call_id, tag),
+            _ => return false,
+        };
+        self.dialogs(key).lock().contains_key(&key)
     }
 
     /// The key of an INVITE that begins a call; `None` without a From tag.

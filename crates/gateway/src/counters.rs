@@ -21,6 +21,8 @@ counters! {
     DroppedUnknownSource = "sip_rx_dropped_total" {"reason": "src_not_allowed"},
     /// A source that has been refused too often.
     DroppedMuted = "sip_rx_dropped_total" {"reason": "refusals_exceeded"},
+    /// Strangers, once all of them together have been refused too often.
+    DroppedBusy = "sip_rx_dropped_total" {"reason": "strangers_exceeded"},
     /// A call that does not keep up with its own messages.
     DroppedCallQueue = "sip_rx_dropped_total" {"reason": "call_queue_full"},
     /// A response or ACK to nothing of ours.
@@ -35,6 +37,8 @@ counters! {
     RejectedNotFound = "sip_rejected_total" {"reason": "not_found"},
     /// INVITEs from an address outside the trunk's list.
     RejectedSource = "sip_rejected_total" {"reason": "src_not_allowed"},
+    /// INVITEs without the credentials that the trunk asks for.
+    RejectedCredentials = "sip_rejected_total" {"reason": "unauthorized"},
     /// INVITEs that no agent takes now.
     RejectedUnavailable = "sip_rejected_total" {"reason": "unavailable"},
     /// INVITEs whose media cannot be agreed on.
@@ -45,6 +49,16 @@ counters! {
     RejectedDraining = "sip_rejected_total" {"reason": "draining"},
     /// In-dialog requests without a dialog.
     RejectedNoDialog = "sip_rejected_total" {"reason": "no_dialog"},
+    /// INVITEs without credentials to a trunk that asks for them.
+    DigestChallenged = "digest_refused_total" {"reason": "absent"},
+    /// INVITEs with a nonce that is not taken any more.
+    DigestStale = "digest_refused_total" {"reason": "stale"},
+    /// INVITEs with wrong credentials.
+    DigestWrong = "digest_refused_total" {"reason": "wrong"},
+    /// INVITEs from a source that sent too many wrong ones.
+    DigestMuted = "digest_refused_total" {"reason": "guesses_exceeded"},
+    /// Refusals without a decision record, because there were too many.
+    DecisionsSkipped = "decisions_skipped_total",
     /// Calls begun from outside.
     CallsInbound = "calls_total" {"direction": "inbound"},
     /// Calls begun by us.

@@ -3,21 +3,23 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use cluster::{Cluster, SipPresence};
 use signaling::{Hop, Identity, Transport};
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{CallLimit, Refusals, TrunkLimits};
+use crate::admission::{Budget, CallLimit, Refusals, TrunkLimits};
 use crate::advertise::{self, Routes};
 use crate::agent_link::AudioFiles;
 use crate::calls::Calls;
-use crate::counters::Counters;
+use crate::counters::{Counter, Counters};
 use crate::directory::DirectoryHandle;
+use crate::inbound_auth::InboundDigest;
 use crate::media_shard::MediaShards;
-use crate::record::{RecentRefusals, Records};
+use crate::record::{RecentRefusals, Records, RefusalLog};
 use crate::rtp_ports::RtpPorts;
-use crate::settings::Settings;
+use crate::settings::{Settings, UnknownSources};
 use crate::transport::Transports;
 use crate::webhook::Webhooks;
 
@@ -36,6 +38,13 @@ pub(crate) struct Edge {
     pub(crate) shards: MediaShards,
     pub(crate) audio_files: AudioFiles,
     pub(crate) refusals: Refusals,
+    /// Refusals to all strangers together.
+    pub(crate) stranger_refusals: Budget,
+    /// Decision records of strangers' INVITEs, and of the others'.
+    pub(crate) stranger_records: Budget,
+    pub(crate) listed_records: Budget,
+    pub(crate) refusal_log: RefusalLog,
+    pub(crate) inbound_digest: InboundDigest,
     pub(crate) call_limit: Arc<CallLimit>,
     pub(crate) trunk_limits: Arc<TrunkLimits>,
     /// Calls out to routing webhooks.
@@ -53,6 +62,22 @@ pub(crate) struct Edge {
 impl Edge {
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether a source may be answered when no call of ours is concerned, else what to count. A stranger gets nothing
+    /// with `sip.unknown_sources = "drop"`, and nothing more once it, or all of them together, were refused too often.
+    pub(crate) fn answers(&self, source: IpAddr, now: Instant) -> Result<(), Counter> {
+        if self.directory.load().lists(source) {
+            Ok(())
+        } else if self.settings.unknown_sources == UnknownSources::Drop {
+            Err(Counter::DroppedUnknownSource)
+        } else if !self.refusals.may_refuse(source, now) {
+            Err(Counter::DroppedMuted)
+        } else if !self.stranger_refusals.take(now) {
+            Err(Counter::DroppedBusy)
+        } else {
+            Ok(())
+        }
     }
 
     /// Our side of a new session over `hop`.

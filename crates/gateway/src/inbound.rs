@@ -7,12 +7,14 @@ use std::sync::Arc;
 use model::directory::VersionEntry;
 use model::inbound_routing::Input;
 use model::{
-    AgentId, DecisionRecord, Direction, E164, MediaEncryption, OrganizationId, PhoneNumber, RuleResult, Step,
-    Timestamp, Trunk, TrunkId,
+    AgentId, DecisionRecord, Direction, E164, InboundAuth, MediaEncryption, OrganizationId, PhoneNumber,
+    RuleResult, Step, Timestamp, Trunk, TrunkId,
 };
+use signaling::digest::Staleness;
 use signaling::{Hop, Request, Uri};
 
 use crate::directory::Directory;
+use crate::inbound_auth::Authenticated;
 use crate::inbound_routing::{self, Chosen, Pending};
 use crate::settings::{Settings, UnknownSources};
 
@@ -82,6 +84,17 @@ pub(crate) struct Refused {
     pub(crate) advice: &'static str,
     /// Nothing is sent at all.
     pub(crate) silent: bool,
+    /// The 401's challenge.
+    pub(crate) challenge: Option<Challenge>,
+}
+
+/// What a 401 says of the nonce that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Challenge {
+    /// Nothing.
+    Fresh,
+    /// It is not taken any more.
+    Stale,
 }
 
 /// A verdict with its reasons.
@@ -121,8 +134,16 @@ impl Verdict {
     }
 }
 
+/// Judges an INVITE's credentials for a trunk that asks for them.
+pub(crate) type Authenticate<'a> = dyn Fn(&Trunk, &InboundAuth) -> Authenticated + 'a;
+
 /// Decides.
-pub(crate) fn decide(directory: &Directory, settings: &Settings, asked: Asked) -> Verdict {
+pub(crate) fn decide(
+    directory: &Directory,
+    settings: &Settings,
+    asked: Asked,
+    authenticate: &Authenticate<'_>,
+) -> Verdict {
     let from_number = E164::normalise(&asked.from);
     let to_number = E164::normalise(&asked.dialled).or_else(|| E164::normalise(&asked.to));
     let caller = from_number.as_ref().map_or_else(|| bounded(asked.from.clone()), E164::to_string);
@@ -130,6 +151,7 @@ pub(crate) fn decide(directory: &Directory, settings: &Settings, asked: Asked) -
         directory,
         settings,
         asked: &asked,
+        authenticate,
         caller,
         steps: Vec::new(),
         trunk: None,
@@ -163,6 +185,7 @@ struct Deciding<'a> {
     directory: &'a Directory,
     settings: &'a Settings,
     asked: &'a Asked,
+    authenticate: &'a Authenticate<'a>,
     /// The caller as E.164, or as received.
     caller: String,
     steps: Vec<Step>,
@@ -299,21 +322,67 @@ impl Deciding<'_> {
                 "This release carries no SRTP and never downgrades: set the trunk's inbound_config.media_encryption to SIP_MEDIA_ENCRYPT_DISABLE.",
             ));
         }
-        if trunk.inbound_config.as_ref().is_some_and(|config| config.auth.is_some()) {
-            self.step(
-                "inbound_auth",
-                RuleResult::Fail,
-                "the trunk's digest challenge is not available".to_owned(),
-            );
-            return Err(refused(
-                403,
-                "inbound_auth_not_available",
-                "This release does not challenge carriers: clear the trunk's inbound_config.auth_username.",
-            ));
+        if let Some(auth) = trunk.inbound_config.as_ref().and_then(|config| config.auth.as_ref()) {
+            self.inbound_auth(&trunk, auth)?;
         }
         let slot = number.inbound_agent_version_id.and_then(|v| self.directory.version(v)).cloned();
         let answer = self.number_answer(&number, slot, trunk.id)?;
         Ok(self.route(Some(number.phone_number.clone()), answer))
+    }
+
+    /// The trunk's digest challenge, after its list of addresses.
+    fn inbound_auth(&mut self, trunk: &Trunk, auth: &InboundAuth) -> Result<(), Refused> {
+        let authenticated = (self.authenticate)(trunk, auth);
+        let (result, detail) = match authenticated {
+            Authenticated::Yes => (RuleResult::Pass, "the credentials are the trunk's".to_owned()),
+            Authenticated::Assumed => (
+                RuleResult::Skip,
+                "a real INVITE would be challenged; right credentials are assumed".to_owned(),
+            ),
+            Authenticated::Absent => (RuleResult::Fail, "no credentials for our realm came".to_owned()),
+            Authenticated::Stale(why) => {
+                let why = match why {
+                    Staleness::Foreign => "was not given to this source for this trunk by this node",
+                    Staleness::Expired => "is older than a minute",
+                    Staleness::Replayed => "came with a nonce-count that was used before",
+                };
+                (RuleResult::Fail, format!("the nonce {why}"))
+            }
+            Authenticated::Wrong(what) => (RuleResult::Fail, what.to_owned()),
+            Authenticated::Muted => {
+                (RuleResult::Fail, "10 wrong credentials came from this source within a minute".to_owned())
+            }
+        };
+        self.step("inbound_auth", result, detail);
+        let unauthorized = |reason, challenge, advice| {
+            Err(Refused { challenge: Some(challenge), ..refused(401, reason, advice) })
+        };
+        match authenticated {
+            Authenticated::Yes | Authenticated::Assumed => Ok(()),
+            Authenticated::Absent => unauthorized(
+                "challenged",
+                Challenge::Fresh,
+                "Nothing, when the INVITE came again with credentials; else give the carrier the trunk's inbound_config.auth_username and auth_password.",
+            ),
+            Authenticated::Stale(_) => unauthorized(
+                "nonce_stale",
+                Challenge::Stale,
+                "Nothing, when the INVITE came again with the new nonce; else have the carrier answer the challenge it gets.",
+            ),
+            Authenticated::Wrong(_) => unauthorized(
+                "credentials_wrong",
+                Challenge::Fresh,
+                "Check that the carrier sends the trunk's inbound_config.auth_username and auth_password; the carrier gets no answer for a minute after 10 wrong ones.",
+            ),
+            Authenticated::Muted => Err(Refused {
+                silent: true,
+                ..refused(
+                    401,
+                    "credentials_guessed",
+                    "Correct the carrier's credentials: after 10 wrong ones within a minute its INVITEs go unanswered for a minute.",
+                )
+            }),
+        }
     }
 
     /// The organization's routing, when it is enabled; else the number's slot.
@@ -364,5 +433,5 @@ impl Deciding<'_> {
 }
 
 pub(crate) const fn refused(status: u16, reason: &'static str, advice: &'static str) -> Refused {
-    Refused { status, reason, advice, silent: false }
+    Refused { status, reason, advice, silent: false, challenge: None }
 }

@@ -11,6 +11,7 @@ mod counters;
 mod directory;
 mod edge;
 mod inbound;
+mod inbound_auth;
 mod inbound_routing;
 mod listener;
 mod media_shard;
@@ -21,6 +22,7 @@ mod rtp_ports;
 mod settings;
 mod simulate;
 mod sip_status;
+mod strangers;
 mod targets;
 mod transport;
 mod webhook;
@@ -119,6 +121,7 @@ impl Gateway {
             problem: format!("the media threads do not start: {error}"),
         })?;
         let stop = CancellationToken::new();
+        let now = Instant::now();
         let edge = Arc::new(Edge {
             directory: DirectoryHandle::new(directory),
             cluster,
@@ -134,7 +137,15 @@ impl Gateway {
             rtp_ports: rtp_ports::RtpPorts::new(settings.media.address, settings.media.ports.clone()),
             shards,
             audio_files: agent_link::AudioFiles::default(),
-            refusals: admission::Refusals::new(settings.refusals, Instant::now()),
+            refusals: admission::Refusals::new(settings.refusals, now),
+            stranger_refusals: admission::Budget::new(strangers::REFUSALS_PER_SECOND, now),
+            stranger_records: admission::Budget::new(strangers::RECORDS_PER_SECOND, now),
+            listed_records: admission::Budget::new(record::REFUSALS_PER_SECOND, now),
+            refusal_log: record::RefusalLog::default(),
+            inbound_digest: inbound_auth::InboundDigest::new(
+                settings.domain.as_deref().unwrap_or("tandem"),
+                now,
+            ),
             call_limit: admission::CallLimit::new(settings.max_calls),
             trunk_limits: Arc::default(),
             webhooks: webhook::Webhooks::new(settings.private_targets.clone()),

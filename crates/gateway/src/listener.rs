@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use model::{RuleResult, Step, Trunk};
+use model::{InboundAuth, RuleResult, Step, Trunk};
 use signaling::{Hop, Malformed, Message, Method, Request, StatusCode, stateless};
+use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use crate::admission::{CallPermit, TrunkLimit};
@@ -13,13 +14,14 @@ use crate::call;
 use crate::calls::{CallInput, MAILBOX};
 use crate::counters::Counter;
 use crate::edge::Edge;
-use crate::inbound::{self, Asked, Refused, Verdict};
-use crate::settings::UnknownSources;
+use crate::inbound::{self, Asked, Challenge, Refused, Verdict};
 
-/// One UDP datagram.
+/// One UDP datagram that [`crate::strangers::admit`] let through.
 pub(crate) fn handle_datagram(edge: &Arc<Edge>, datagram: Bytes, hop: Hop) {
     match Message::parse(datagram) {
-        Ok(message) => handle_message(edge, message, hop),
+        Ok(message) => {
+            handle_message(edge, message, hop);
+        }
         Err(malformed) => handle_malformed(edge, malformed, hop),
     }
 }
@@ -29,34 +31,27 @@ pub(crate) fn handle_malformed(edge: &Arc<Edge>, malformed: Malformed, hop: Hop)
     edge.counters.count(Counter::Received);
     match malformed.request {
         Some(request) if request.method() != Method::Ack => {
-            refuse(
-                edge,
-                &request,
-                malformed.status,
-                Some(malformed.reason),
-                &[],
-                hop,
-                Counter::RejectedMalformed,
-            );
+            let status = malformed.status;
+            refuse(edge, &request, status, Some(malformed.reason), &[], hop, Counter::RejectedMalformed);
         }
         _ => edge.counters.count(Counter::DroppedParse),
     }
 }
 
-/// One message.
-pub(crate) fn handle_message(edge: &Arc<Edge>, message: Message, hop: Hop) {
+/// One message. `false` when nothing of it concerns a call.
+pub(crate) fn handle_message(edge: &Arc<Edge>, message: Message, hop: Hop) -> bool {
     edge.counters.count(Counter::Received);
     if let Some(mailbox) = edge.calls.find(&message) {
         if mailbox.try_send(CallInput::Sip(Box::new((message, hop)))).is_err() {
             edge.counters.count(Counter::DroppedCallQueue);
         }
-        return;
+        return true;
     }
     let request = match message {
         Message::Request(request) => request,
         Message::Response(_) => {
             edge.counters.count(Counter::DroppedStray);
-            return;
+            return false;
         }
     };
     match request.method() {
@@ -64,7 +59,7 @@ pub(crate) fn handle_message(edge: &Arc<Edge>, message: Message, hop: Hop) {
         _ if request.to_tag().is_some() => {
             refuse(edge, &request, StatusCode(481), None, &[], hop, Counter::RejectedNoDialog);
         }
-        Method::Invite => invite(edge, request, hop),
+        Method::Invite => return invite(edge, request, hop),
         Method::Cancel => refuse(edge, &request, StatusCode(481), None, &[], hop, Counter::RejectedNoDialog),
         Method::Options => options(edge, &request, hop),
         _ => refuse(
@@ -77,29 +72,24 @@ pub(crate) fn handle_message(edge: &Arc<Edge>, message: Message, hop: Hop) {
             Counter::RejectedMethod,
         ),
     }
+    false
 }
 
 fn options(edge: &Arc<Edge>, request: &Request, hop: Hop) {
-    let stranger = !edge.directory.load().lists(hop.remote.ip());
-    if stranger && edge.settings.unknown_sources == UnknownSources::Drop {
-        edge.counters.count(Counter::DroppedUnknownSource);
-        return;
-    }
     if let Err((status, headers)) = stateless::check(request) {
         let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         refuse(edge, request, status, None, &headers, hop, Counter::RejectedMalformed);
         return;
     }
-    if stranger && !edge.refusals.may_refuse(hop.remote.ip(), Instant::now()) {
-        edge.counters.count(Counter::DroppedMuted);
+    if let Err(dropped) = edge.answers(hop.remote.ip(), Instant::now()) {
+        edge.counters.count(dropped);
         return;
     }
     let answer = stateless::options(request, hop, &edge.key, !edge.is_draining());
     let _ = edge.transports.send(answer.hop, answer.bytes);
 }
 
-/// Answers without keeping anything. A stranger gets nothing with `sip.unknown_sources = "drop"`, and nothing more
-/// once it has been refused too often.
+/// Answers without keeping anything, when its source may be answered.
 fn refuse(
     edge: &Arc<Edge>,
     request: &Request,
@@ -110,26 +100,31 @@ fn refuse(
     counter: Counter,
 ) {
     edge.counters.count(counter);
-    if !edge.directory.load().lists(hop.remote.ip()) {
-        if edge.settings.unknown_sources == UnknownSources::Drop {
-            edge.counters.count(Counter::DroppedUnknownSource);
-            return;
-        }
-        if !edge.refusals.may_refuse(hop.remote.ip(), Instant::now()) {
-            edge.counters.count(Counter::DroppedMuted);
-            return;
-        }
+    if let Err(dropped) = edge.answers(hop.remote.ip(), Instant::now()) {
+        edge.counters.count(dropped);
+        return;
     }
+    send_refusal(edge, request, status, reason, headers, hop);
+}
+
+fn send_refusal(
+    edge: &Edge,
+    request: &Request,
+    status: StatusCode,
+    reason: Option<&str>,
+    headers: &[(&str, &str)],
+    hop: Hop,
+) {
     let answer = stateless::respond(request, status, reason, headers, hop, &edge.key);
     let _ = edge.transports.send(answer.hop, answer.bytes);
 }
 
 /// An INVITE that belongs to no call yet.
-fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) {
+fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) -> bool {
     if let Err((status, headers)) = stateless::check(&request) {
         let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         refuse(edge, &request, status, None, &headers, hop, Counter::RejectedMalformed);
-        return;
+        return false;
     }
     let min = edge.settings.session_timer.min;
     if signaling::is_too_short(&request, min) {
@@ -138,19 +133,25 @@ fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) {
         return;
     }
     let directory = edge.directory.load();
-    let mut verdict = inbound::decide(&directory, &edge.settings, Asked::by(&request, hop.remote));
+    let authenticate = |trunk: &Trunk, auth: &InboundAuth| {
+        edge.inbound_digest.judge(&request, hop, trunk, auth, &edge.counters, Instant::now())
+    };
+    let asked = Asked::by(&request, hop.remote);
+    let mut verdict = inbound::decide(&directory, &edge.settings, asked, &authenticate);
     let route = match &verdict.outcome {
         Ok(route) => route.clone(),
         Err(refused) => {
             let refused = *refused;
-            return refuse_for(edge, &request, &verdict, &refused, hop, counter_of(refused));
+            refuse_for(edge, &request, &verdict, &refused, hop, counter_of(refused));
+            return false;
         }
     };
     let permit = match place(edge, route.trunk.as_deref()) {
         Ok(permit) => permit,
         Err((refused, step, counter)) => {
             verdict.steps.push(step);
-            return refuse_for(edge, &request, &verdict, &refused, hop, counter);
+            refuse_for(edge, &request, &verdict, &refused, hop, counter);
+            return false;
         }
     };
     let Some(key) = edge.calls.initial_key(&request) else {
@@ -163,7 +164,7 @@ fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) {
             hop,
             Counter::RejectedMalformed,
         );
-        return;
+        return false;
     };
     edge.counters.count(Counter::CallsInbound);
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
@@ -174,6 +175,7 @@ fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) {
         mailbox,
         inputs,
     ));
+    true
 }
 
 /// Refuses for a reason that is written down, once for an INVITE and its retransmissions.
@@ -185,18 +187,43 @@ fn refuse_for(
     hop: Hop,
     counter: Counter,
 ) {
+    edge.counters.count(counter);
+    let (now, source) = (Instant::now(), hop.remote.ip());
+    // A trunk without a list serves whoever calls its numbers, so its refusals are no stranger's.
+    let served = verdict.trunk.as_ref().is_some_and(|trunk| trunk.admits(source));
+    let listed = edge.directory.load().lists(source);
+    let answered = if served && !listed {
+        if edge.stranger_refusals.take(now) { Ok(()) } else { Err(Counter::DroppedBusy) }
+    } else {
+        edge.answers(source, now)
+    };
     let branch = request.top_via().and_then(|via| via.branch()).unwrap_or_default();
     if verdict.organization_id.is_some() && edge.refused.is_new(request.call_id(), branch, hop.remote) {
-        edge.records.decision(verdict.record(refused, &edge.settings.node_name, hop, request.call_id()));
+        let budget = if listed { &edge.listed_records } else { &edge.stranger_records };
+        if answered != Err(Counter::DroppedMuted) && budget.take(now) {
+            let record = verdict.record(refused, &edge.settings.node_name, hop, request.call_id());
+            edge.refusal_log.refused(&record, now);
+            edge.records.decision(record);
+        } else {
+            edge.counters.count(Counter::DecisionsSkipped);
+        }
     }
-    if refused.silent {
-        edge.counters.count(counter);
-        edge.counters.count(Counter::DroppedUnknownSource);
+    if refused.silent || answered.is_err() {
+        edge.counters.count(answered.err().unwrap_or(Counter::DroppedUnknownSource));
         return;
     }
+    let challenges = refused.challenge.zip(verdict.trunk.as_ref()).map(|(challenge, trunk)| {
+        edge.inbound_digest.challenge(hop, trunk, challenge == Challenge::Stale, now)
+    });
     // With Retry-After the carrier avoids the whole node (RFC 3261 21.5.4): only for what is the node's.
-    let headers: &[(&str, &str)] = if is_the_nodes(refused) { &[("Retry-After", "5")] } else { &[] };
-    refuse(edge, request, StatusCode(refused.status), None, headers, hop, counter);
+    let mut headers: SmallVec<[(&str, &str); 2]> = SmallVec::new();
+    if is_the_nodes(refused) {
+        headers.push(("Retry-After", "5"));
+    }
+    for challenge in challenges.iter().flatten() {
+        headers.push(("WWW-Authenticate", challenge));
+    }
+    send_refusal(edge, request, StatusCode(refused.status), None, &headers, hop);
 }
 
 const DRAINING: Refused =
@@ -277,6 +304,7 @@ pub(crate) fn would_place(edge: &Edge, trunk: Option<&Trunk>) -> Result<(), NoPl
 
 fn counter_of(refused: Refused) -> Counter {
     match (refused.status, refused.reason) {
+        (401, _) => Counter::RejectedCredentials,
         (403, _) => Counter::RejectedSource,
         (488, _) => Counter::RejectedMedia,
         (480, _) => Counter::RejectedUnavailable,

@@ -1,10 +1,13 @@
 //! What the gateway tells about calls; the node writes it down.
 
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use ahash::RandomState;
+use ahash::{AHashMap, RandomState};
 use model::{Conversation, DecisionRecord};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 /// A fact to keep.
@@ -44,6 +47,55 @@ impl RecentRefusals {
         let hash = self.hasher.hash_one((call_id, branch, source)).max(1);
         let slot = usize::try_from(hash).ok().and_then(|hash| self.slots.get(hash % RECENT));
         slot.is_none_or(|slot| slot.swap(hash, Ordering::Relaxed) != hash)
+    }
+}
+
+/// Decision records of refused INVITEs in a second, but for strangers'; further ones go unwritten.
+pub(crate) const REFUSALS_PER_SECOND: u32 = 500;
+/// Time between two lines on refusals for one reason.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+/// Longest text from outside in a line.
+const LOG_TEXT: usize = 64;
+
+/// One line a second and reason on refusals.
+#[derive(Default)]
+pub(crate) struct RefusalLog(Mutex<AHashMap<String, Logged>>);
+
+struct Logged {
+    at: Instant,
+    /// Refusals since, that got no line.
+    more: u64,
+}
+
+impl RefusalLog {
+    pub(crate) fn refused(&self, record: &DecisionRecord, now: Instant) {
+        // Reasons are ours and few, so the table stays small.
+        let more = match self.0.lock().entry(record.reason.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(Logged { at: now, more: 0 });
+                0
+            }
+            Entry::Occupied(mut entry) => {
+                let logged = entry.get_mut();
+                if now.saturating_duration_since(logged.at) < LOG_EVERY {
+                    logged.more += 1;
+                    return;
+                }
+                logged.at = now;
+                std::mem::take(&mut logged.more)
+            }
+        };
+        let short = |text: &str| text.chars().take(LOG_TEXT).collect::<String>();
+        tracing::info!(
+            reason = %record.reason,
+            status = record.status,
+            source = %record.source,
+            trunk = ?record.trunk_id.map(|id| id.to_string()),
+            from = ?short(&record.from),
+            to = ?short(&record.to),
+            more,
+            "call refused: {}", record.advice
+        );
     }
 }
 

@@ -1,5 +1,9 @@
-//! The client's half of digest authentication (RFC 3261 22, RFC 7616, RFC 8760): MD5 and SHA-256, with and without
+//! Digest authentication (RFC 3261 22, RFC 7616, RFC 8760). Here the client's half: MD5 and SHA-256, with and without
 //! `-sess`, `qop=auth` or none.
+
+mod server;
+
+pub use server::{Authenticator, NONCE_LIFE, NonceCounts, Scope, Staleness, Verdict};
 
 use md5::Md5;
 use sha2::{Digest, Sha256};

@@ -13,7 +13,7 @@ pub mod transaction;
 
 pub use hop::{Hop, Transmit, Transport};
 pub use message::{
-    CSeq, HeaderName, Malformed, Message, Method, NameAddr, Request, RequestBuilder, Response,
+    CSeq, HeaderName, Malformed, Message, Method, NameAddr, Peek, Request, RequestBuilder, Response,
     ResponseBuilder, StatusCode, StreamItem, StreamParser, Uri, Via,
 };
 pub use options::Options;

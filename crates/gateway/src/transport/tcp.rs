@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 use bytes::Bytes;
@@ -204,6 +204,7 @@ async fn read(edge: &Arc<Edge>, mut reader: OwnedReadHalf, hop: Hop, outbound: b
     let mut parser = StreamParser::new();
     let mut buffer = vec![0u8; READ];
     let mut first = !outbound;
+    let mut served = outbound;
     loop {
         let patience = match (parser.buffered(), first) {
             (0, false) => IDLE,
@@ -224,8 +225,10 @@ async fn read(edge: &Arc<Edge>, mut reader: OwnedReadHalf, hop: Hop, outbound: b
             match item {
                 StreamItem::Message(message) => {
                     first = false;
-                    listener::handle_message(edge, message, hop);
+                    served |= listener::handle_message(edge, message, hop);
                 }
+                // A connection that carried nothing of ours is a stranger's.
+                StreamItem::Ping if !served && edge.answers(hop.remote.ip(), Instant::now()).is_err() => {}
                 StreamItem::Ping => {
                     let _ = edge.transports.send(hop, Bytes::from_static(b"\r\n"));
                 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Unsent;
 use crate::edge::Edge;
-use crate::listener;
+use crate::{listener, strangers};
 
 /// Largest UDP payload.
 const MAX_DATAGRAM: usize = 65_535;
@@ -22,6 +22,10 @@ const BATCH: usize = 64;
 const SOCKET_BUFFER: usize = 4 << 20;
 /// Messages are copied out of the read buffer into blocks of this size, many to a block.
 const BLOCK: usize = 64 << 10;
+
+/// Keep-alives (RFC 5626 3.5.1) and other things shorter than any message cost nothing: `X a:b SIP/2.0` and a line end
+/// are longer than this.
+const SHORTEST: usize = 12;
 
 /// A bound UDP listener.
 pub(crate) struct Listener {
@@ -36,8 +40,10 @@ impl Listener {
             socket.set_only_v6(!address.ip().is_unspecified())?;
         }
         socket.set_nonblocking(true)?;
-        // The system caps these; what it grants is enough to start with.
-        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+        // The system caps these, but for a process that may pass its cap; what it grants is enough to start with.
+        if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, SOCKET_BUFFER).is_err() {
+            let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+        }
         let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
         socket.bind(&address.into())?;
         let socket = UdpSocket::from_std(socket.into())?;
@@ -72,11 +78,17 @@ pub(crate) async fn serve(edge: Arc<Edge>, index: usize, stop: CancellationToken
         for _ in 0..BATCH {
             match listener.socket.try_recv_from(&mut datagram) {
                 Ok((length, from)) => {
-                    let Some(bytes) = datagram.get(..length).and_then(|d| copy(&mut block, d)) else {
+                    // In range: recv_from returns at most the buffer's length.
+                    let bytes = &datagram[..length];
+                    if length < SHORTEST {
                         continue;
-                    };
+                    }
                     let remote = SocketAddr::new(from.ip().to_canonical(), from.port());
-                    listener::handle_datagram(&edge, bytes, Hop { transport: Transport::Udp, remote, flow });
+                    let hop = Hop { transport: Transport::Udp, remote, flow };
+                    match strangers::admit(&edge, bytes, hop) {
+                        Ok(()) => listener::handle_datagram(&edge, copy(&mut block, bytes), hop),
+                        Err(dropped) => edge.counters.count(dropped),
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // An ICMP error of an earlier send: the next read is unaffected.
@@ -87,17 +99,11 @@ pub(crate) async fn serve(edge: Arc<Edge>, index: usize, stop: CancellationToken
     }
 }
 
-/// Copies a datagram into the current block. Keep-alives (RFC 5626 3.5.1) and other things shorter than any
-/// message cost nothing.
-fn copy(block: &mut BytesMut, datagram: &[u8]) -> Option<Bytes> {
-    /// `X a:b SIP/2.0` and a line end is longer than this.
-    const SHORTEST: usize = 12;
-    if datagram.len() < SHORTEST {
-        return None;
-    }
+/// Copies a datagram into the current block.
+fn copy(block: &mut BytesMut, datagram: &[u8]) -> Bytes {
     if block.capacity() < datagram.len() {
         *block = BytesMut::with_capacity(BLOCK.max(datagram.len()));
     }
     block.extend_from_slice(datagram);
-    Some(block.split().freeze())
+    block.split().freeze()
 }

@@ -7,6 +7,7 @@ mod build;
 mod method;
 mod name_addr;
 mod parse;
+mod peek;
 mod stream;
 mod uri;
 
@@ -18,6 +19,7 @@ pub use build::{RequestBuilder, ResponseBuilder};
 pub use method::{HeaderName, Method, StatusCode};
 pub use name_addr::{NameAddr, Via};
 pub use parse::Malformed;
+pub use peek::Peek;
 pub use stream::{StreamItem, StreamParser};
 pub use uri::Uri;
 pub(crate) use uri::{find_outside, param, split_outside};

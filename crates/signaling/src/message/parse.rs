@@ -184,6 +184,11 @@ fn has_control_character(line: &str) -> bool {
     false
 }
 
+/// Whether a line goes on with the one before (RFC 3261 7.3.1).
+pub(super) fn is_folded(line: &[u8]) -> bool {
+    matches!(line.first(), Some(b' ' | b'\t'))
+}
+
 /// Replaces line folds by spaces, in place of a copy, so that a value is one slice (RFC 3261 7.3.1).
 fn unfold(head: Bytes) -> Bytes {
     let folds = |bytes: &[u8]| {

@@ -1,0 +1,96 @@
+//! What of a stranger is read: the source of a datagram that no trunk lists is looked up before anything is parsed, and
+//! its first line and three headers before anything is kept. Scanners and floods cost that, and a counter.
+
+use std::borrow::Cow;
+use std::time::Instant;
+
+use model::{AgentId, E164};
+use signaling::{Hop, Method, Peek, Uri};
+
+use crate::counters::Counter;
+use crate::directory::Directory;
+use crate::edge::Edge;
+use crate::settings::UnknownSources;
+
+/// Refusals to strangers that the node sends in a second; further ones go unsent.
+pub(crate) const REFUSALS_PER_SECOND: u32 = 2_000;
+/// Decision records of strangers' INVITEs in a second; further ones go unwritten.
+pub(crate) const RECORDS_PER_SECOND: u32 = 50;
+
+/// What an INVITE's address says of it.
+enum Addressed {
+    /// Nobody of ours.
+    Nobody,
+    /// A trunk or organization that does not take this source: a refusal, and a record of it.
+    Closed,
+    /// Somebody who may take it.
+    Open,
+}
+
+/// Whether a datagram is worth parsing; else what to count.
+pub(crate) fn admit(edge: &Edge, datagram: &[u8], hop: Hop) -> Result<(), Counter> {
+    let directory = edge.directory.load();
+    if directory.lists(hop.remote.ip()) {
+        return Ok(());
+    }
+    let now = Instant::now();
+    let Some(peek) = Peek::of(datagram) else {
+        return may_be_refused(edge, hop, now, Counter::DroppedParse);
+    };
+    if edge.calls.knows(&peek) {
+        return Ok(());
+    }
+    let Some((method, uri)) = peek.request.filter(|(method, _)| *method != Method::Ack) else {
+        // A folded header may hide the tag of a call of ours.
+        return if peek.folded { Ok(()) } else { Err(Counter::DroppedStray) };
+    };
+    if method == Method::Invite {
+        match addressed(&directory, &peek, uri, hop) {
+            Addressed::Open => return Ok(()),
+            Addressed::Closed
+                if edge.stranger_records.has(now) && !edge.refusals.exhausted(hop.remote.ip(), now) =>
+            {
+                return Ok(());
+            }
+            _ => {}
+        }
+    }
+    may_be_refused(edge, hop, now, Counter::DroppedUnknownSource)
+}
+
+fn may_be_refused(edge: &Edge, hop: Hop, now: Instant, silent: Counter) -> Result<(), Counter> {
+    if edge.settings.unknown_sources == UnknownSources::Drop {
+        Err(silent)
+    } else if edge.refusals.exhausted(hop.remote.ip(), now) {
+        Err(Counter::DroppedMuted)
+    } else if edge.stranger_refusals.has(now) {
+        Ok(())
+    } else {
+        Err(Counter::DroppedBusy)
+    }
+}
+
+fn user(uri: Option<Uri<'_>>) -> Option<Cow<'_, str>> {
+    uri.and_then(|uri| uri.user_unescaped())
+}
+
+/// Whom an INVITE is for, by the same look-ups that decide on it later.
+fn addressed(directory: &Directory, peek: &Peek<'_>, uri: &str, hop: Hop) -> Addressed {
+    let dialled = user(Uri::parse(uri)).unwrap_or_default();
+    let open = |is_open| if is_open { Addressed::Open } else { Addressed::Closed };
+    let source = hop.remote.ip();
+    if let Ok(agent) = dialled.parse::<AgentId>() {
+        let Some(agent) = directory.agent(agent).filter(|agent| agent.sip_deployed) else {
+            return Addressed::Nobody;
+        };
+        let organization = directory.organization(agent.organization_id);
+        let ranges = organization.and_then(|o| o.sip_endpoint_allowed_addresses.as_ref());
+        return open(ranges.is_none_or(|ranges| ranges.iter().any(|r| r.contains(source))));
+    }
+    let on_file = |user: &str| E164::normalise(user).and_then(|number| directory.number(&number));
+    let number = on_file(&dialled).or_else(|| on_file(&user(peek.to().map(|to| to.uri))?));
+    let Some(trunk) = number.and_then(|number| directory.trunk(number.trunk_id)) else {
+        return Addressed::Nobody;
+    };
+    open(trunk.admits(source))
+}

@@ -1,0 +1,102 @@
+//! What can be told of a datagram without reading it: enough to drop what nobody is to answer.
+
+use super::parse::is_folded;
+use super::{HeaderName, MAX_HEAD, MAX_HEADERS, Method, NameAddr};
+
+/// A datagram's first line and the headers that say whose it is, borrowed and unchecked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peek<'a> {
+    /// Method and Request-URI; `None` for a response.
+    pub request: Option<(Method, &'a str)>,
+    call_id: Option<&'a str>,
+    from: Option<&'a str>,
+    to: Option<&'a str>,
+    /// Whether a header line is folded: then what was found may not be all.
+    pub folded: bool,
+}
+
+impl<'a> Peek<'a> {
+    /// Looks at a datagram. `None` when its first line is none of SIP's.
+    #[must_use]
+    pub fn of(datagram: &'a [u8]) -> Option<Self> {
+        let start = datagram.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+        let rest = datagram.get(start..)?;
+        let head = rest.get(..MAX_HEAD).unwrap_or(rest);
+        let mut lines = head.split(|&b| b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let first = std::str::from_utf8(lines.next()?).ok()?;
+        let mut peek = Self { request: None, call_id: None, from: None, to: None, folded: false };
+        if !first.starts_with("SIP/2.0 ") {
+            let (method, rest) = first.split_once(' ')?;
+            let (uri, version) = rest.rsplit_once(' ')?;
+            if !version.eq_ignore_ascii_case("SIP/2.0") {
+                return None;
+            }
+            peek.request = Some((Method::parse(method), uri));
+        }
+        for line in lines.take(MAX_HEADERS).take_while(|line| !line.is_empty()) {
+            peek.folded |= is_folded(line);
+            // Only these begin the names that are looked for.
+            if !matches!(line[0], b'c' | b'C' | b'i' | b'I' | b'f' | b'F' | b't' | b'T') {
+                continue;
+            }
+            let Some((name, value)) = std::str::from_utf8(line).ok().and_then(|line| line.split_once(':'))
+            else {
+                continue;
+            };
+            let slot = match HeaderName::parse(name.trim_end()) {
+                HeaderName::CallId => &mut peek.call_id,
+                HeaderName::From => &mut peek.from,
+                HeaderName::To => &mut peek.to,
+                _ => continue,
+            };
+            slot.get_or_insert(value.trim());
+        }
+        Some(peek)
+    }
+
+    /// The Call-ID.
+    #[must_use]
+    pub fn call_id(&self) -> Option<&'a str> {
+        self.call_id
+    }
+
+    /// The From value.
+    #[must_use]
+    pub fn from(&self) -> Option<NameAddr<'a>> {
+        self.from.and_then(NameAddr::parse)
+    }
+
+    /// The To value.
+    #[must_use]
+    pub fn to(&self) -> Option<NameAddr<'a>> {
+        self.to.and_then(NameAddr::parse)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_whose_a_message_is() {
+        let text = "\r\nINVITE sip:+1@host;x SIP/2.0\r\nVia: SIP/2.0/UDP h\r\nf : \"a;tag=no\" <sip:a@b>;tag=yes\r\nTO:<sip:+2@c>\r\ni:  id@h\r\nCSeq: 1 INVITE\r\n\r\nCall-ID: body";
+        let peek = Peek::of(text.as_bytes()).unwrap();
+        assert_eq!(peek.request, Some((Method::Invite, "sip:+1@host;x")));
+        assert_eq!((peek.call_id(), peek.from().unwrap().tag()), (Some("id@h"), Some("yes")));
+        assert_eq!(peek.to().unwrap().uri.user, Some("+2"));
+        assert!(!peek.folded);
+        let response = Peek::of(b"SIP/2.0 200 OK\r\nCall-ID: x\r\nTo:\r\n <sip:a@b>\r\n\r\n").unwrap();
+        assert_eq!((response.request, response.call_id(), response.folded), (None, Some("x"), true));
+    }
+
+    #[test]
+    fn junk_is_none_of_sips() {
+        for junk in
+            [&b""[..], b"\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\x00\x01\xff", b"INVITE", b"INVITE sip:a"]
+        {
+            assert_eq!(Peek::of(junk), None);
+        }
+        let cut = Peek::of(b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID").unwrap();
+        assert_eq!((cut.call_id(), cut.from(), cut.to()), (None, None, None));
+    }
+}
