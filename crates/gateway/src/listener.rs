@@ -130,7 +130,7 @@ fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) -> bool {
     if signaling::is_too_short(&request, min) {
         let min = min.to_string();
         refuse(edge, &request, StatusCode(422), None, &[("Min-SE", &min)], hop, Counter::RejectedMalformed);
-        return;
+        return false;
     }
     let directory = edge.directory.load();
     let authenticate = |trunk: &Trunk, auth: &InboundAuth| {
