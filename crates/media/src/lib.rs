@@ -2,9 +2,12 @@
 //! (RFC 4733), and the RTP session of one leg. Bytes, instants and seeds come in; packets to send and events come out.
 
 pub mod codec;
+mod conceal;
 pub mod detect;
 pub mod dtmf;
+pub mod jitter_buffer;
 pub mod link;
+pub mod monitor;
 pub mod offer_answer;
 pub mod player;
 pub mod playout;

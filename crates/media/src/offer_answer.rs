@@ -67,6 +67,8 @@ pub struct TelephoneEvent {
     pub send: u8,
     /// In packets we receive.
     pub receive: u8,
+    /// Units of durations, in hertz.
+    pub clock_rate: u32,
 }
 
 /// The audio stream both sides agreed on.
@@ -126,8 +128,12 @@ impl Default for LocalMedia {
 const DEFAULT_PTIME: u32 = 20;
 const MIN_PTIME: u32 = 10;
 const MAX_PTIME: u32 = 60;
-/// Payload type of telephone-events in our offers.
+/// Payload types of telephone-events in our offers: of the codecs with an 8 kHz clock, and of Opus (RFC 4733 2.5.1.1
+/// wants one clock for both).
 const OFFERED_EVENT: u8 = 101;
+const OFFERED_EVENT_48K: u8 = 110;
+/// Payload type of Opus in our offers.
+const OFFERED_OPUS: u8 = 107;
 /// Codec names listed in an error.
 const MAX_NAMES: usize = 16;
 
@@ -141,7 +147,7 @@ pub enum OfferError {
     #[error("the session description is over 64 KiB, 64 media lines or 1,024 attributes a line")]
     TooLarge,
     /// Nothing in common.
-    #[error("no common codec: offered are {}; ours are PCMU and PCMA", offered.join(", "))]
+    #[error("no common codec: offered are {}; ours are opus, G722, PCMU and PCMA", offered.join(", "))]
     NoCommonCodec {
         /// What the peer has.
         offered: Vec<String>,
@@ -215,24 +221,53 @@ impl OfferAnswer {
     #[must_use]
     pub fn offer(&mut self) -> Vec<u8> {
         let mut body = String::with_capacity(512);
+        let formats = self.formats();
         let _ = write!(body, "m=audio {} RTP/AVP", self.local.port);
-        for codec in &self.local.codecs {
-            let _ = write!(body, " {}", codec.static_payload_type());
+        for (payload_type, ..) in &formats {
+            let _ = write!(body, " {payload_type}");
         }
-        let _ = write!(body, " {OFFERED_EVENT}\r\n");
-        for codec in &self.local.codecs {
-            let _ = write!(
-                body,
-                "a=rtpmap:{} {}/{}\r\n",
-                codec.static_payload_type(),
-                codec.name(),
-                codec.clock_rate()
-            );
+        body.push_str("\r\n");
+        for (payload_type, rtpmap, fmtp) in &formats {
+            let _ = write!(body, "a=rtpmap:{payload_type} {rtpmap}\r\n");
+            if let Some(fmtp) = fmtp {
+                let _ = write!(body, "a=fmtp:{payload_type} {fmtp}\r\n");
+            }
         }
-        let _ =
-            write!(body, "a=rtpmap:{OFFERED_EVENT} telephone-event/8000\r\na=fmtp:{OFFERED_EVENT} 0-16\r\n");
         let _ = write!(body, "a=ptime:{}\r\na=sendrecv\r\n", self.local.ptime_ms);
         self.describe(body)
+    }
+
+    /// Payload type, `a=rtpmap` and `a=fmtp` of each format we offer. What was agreed keeps its payload type, and no
+    /// other format takes it (RFC 3264 8.3.2).
+    fn formats(&self) -> Vec<(u8, &'static str, Option<&'static str>)> {
+        let agreed = self.negotiated.as_ref();
+        let codec = |codec: Codec| agreed.filter(|n| n.codec == codec).map(|n| n.receive_payload_type);
+        let event = |clock: u32| {
+            agreed.and_then(|n| n.telephone_event).filter(|e| e.clock_rate == clock).map(|e| e.receive)
+        };
+        let taken = [agreed.map(|n| n.receive_payload_type), event(8_000), event(48_000)];
+        let free = |wished: u8, used: &[(u8, &str, Option<&str>)]| {
+            let free = |pt: &u8| !taken.contains(&Some(*pt)) && used.iter().all(|(used, ..)| used != pt);
+            std::iter::once(wished).chain(96..=127).find(free).unwrap_or(wished)
+        };
+        let mut formats = Vec::with_capacity(self.local.codecs.len() + 2);
+        for &offered in &self.local.codecs {
+            let payload_type = codec(offered)
+                .or(offered.static_payload_type())
+                .unwrap_or_else(|| free(OFFERED_OPUS, &formats));
+            formats.push((payload_type, offered.rtpmap(), offered.fmtp()));
+        }
+        let clocks = [
+            (8_000, OFFERED_EVENT, "telephone-event/8000"),
+            (48_000, OFFERED_EVENT_48K, "telephone-event/48000"),
+        ];
+        for (clock, wished, rtpmap) in clocks {
+            if self.local.codecs.iter().any(|c| c.clock_rate() == clock) {
+                let payload_type = event(clock).unwrap_or_else(|| free(wished, &formats));
+                formats.push((payload_type, rtpmap, Some("0-16")));
+            }
+        }
+        formats
     }
 
     /// Takes the answer to our offer.
@@ -246,18 +281,15 @@ impl OfferAnswer {
 
     fn audio(&self, body: &mut String, profile: &str, choice: &Choice) {
         let _ = write!(body, "m=audio {} {profile} {}", self.local.port, choice.payload_type);
-        if let Some(event) = choice.event {
+        if let Some((event, _)) = choice.event {
             let _ = write!(body, " {event}");
         }
-        let _ = write!(
-            body,
-            "\r\na=rtpmap:{} {}/{}\r\n",
-            choice.payload_type,
-            choice.codec.name(),
-            choice.codec.clock_rate()
-        );
-        if let Some(event) = choice.event {
-            let _ = write!(body, "a=rtpmap:{event} telephone-event/8000\r\na=fmtp:{event} 0-16\r\n");
+        let _ = write!(body, "\r\na=rtpmap:{} {}\r\n", choice.payload_type, choice.codec.rtpmap());
+        if let Some(fmtp) = choice.codec.fmtp() {
+            let _ = write!(body, "a=fmtp:{} {fmtp}\r\n", choice.payload_type);
+        }
+        if let Some((event, clock)) = choice.event {
+            let _ = write!(body, "a=rtpmap:{event} telephone-event/{clock}\r\na=fmtp:{event} 0-16\r\n");
         }
         let _ = write!(body, "a=ptime:{}\r\na={}\r\n", choice.ptime_ms, choice.direction.as_str());
     }
@@ -281,7 +313,8 @@ impl OfferAnswer {
 struct Choice {
     codec: Codec,
     payload_type: u8,
-    event: Option<u8>,
+    /// Payload type and clock rate of telephone-events.
+    event: Option<(u8, u32)>,
     /// Ours.
     direction: Direction,
     ptime_ms: u32,
@@ -314,7 +347,7 @@ fn choose_codec(
         other => return Err(OfferError::UnsupportedProfile(other.chars().take(64).collect())),
     }
     let mut chosen = None;
-    let mut event = None;
+    let mut events = Vec::new();
     let mut offered = Vec::new();
     for payload_type in media.formats.iter().filter_map(|f| f.parse::<u8>().ok()).filter(|pt| *pt < 128) {
         let mapped = media.rtpmap(payload_type);
@@ -322,12 +355,12 @@ fn choose_codec(
             Some((name, rate)) => {
                 codecs.iter().copied().find(|c| c.name().eq_ignore_ascii_case(name) && c.clock_rate() == rate)
             }
-            None => codecs.iter().copied().find(|c| c.static_payload_type() == payload_type),
+            None => codecs.iter().copied().find(|c| c.static_payload_type() == Some(payload_type)),
         };
-        if let Some((name, 8_000)) = mapped
+        if let Some((name, clock @ (8_000 | 16_000 | 48_000))) = mapped
             && name.eq_ignore_ascii_case("telephone-event")
         {
-            event.get_or_insert(payload_type);
+            events.push((payload_type, clock));
             continue;
         }
         if let Some(codec) = codec {
@@ -339,6 +372,10 @@ fn choose_codec(
         }
     }
     let Some((codec, payload_type)) = chosen else { return Err(OfferError::NoCommonCodec { offered }) };
+    // Audio and events share one time line, so their clocks should be the same; a peer that has none such still gets
+    // its digits through.
+    let same = events.iter().find(|(_, clock)| *clock == codec.clock_rate());
+    let event = same.or(events.first()).copied();
     let theirs = Direction::of(&media.attributes)
         .or_else(|| Direction::of(&description.attributes))
         .unwrap_or(Direction::SendRecv);
@@ -349,10 +386,9 @@ fn choose_codec(
         Direction::SendOnly if on_hold => Direction::Inactive,
         direction => direction,
     };
-    let wished = media.attribute("ptime").or_else(|| media.attribute("maxptime"));
-    let ptime_ms = wished
-        .and_then(|p| p.parse::<u32>().ok())
-        .map_or(DEFAULT_PTIME, |p| (p / 10 * 10).clamp(MIN_PTIME, MAX_PTIME));
+    let ms = |name: &str| media.attribute(name).and_then(|p| p.parse::<u32>().ok());
+    let wished = ms("ptime").unwrap_or(DEFAULT_PTIME).min(ms("maxptime").unwrap_or(MAX_PTIME));
+    let ptime_ms = codec.packet_ms(wished.clamp(MIN_PTIME, MAX_PTIME));
     Ok(Choice { codec, payload_type, event, direction, ptime_ms })
 }
 
@@ -376,7 +412,11 @@ impl Choice {
             codec: self.codec,
             payload_type: self.payload_type,
             receive_payload_type: self.payload_type,
-            telephone_event: self.event.map(|pt| TelephoneEvent { send: pt, receive: pt }),
+            telephone_event: self.event.map(|(pt, clock_rate)| TelephoneEvent {
+                send: pt,
+                receive: pt,
+                clock_rate,
+            }),
             remote: SocketAddr::new(address, media.port),
             direction: self.direction,
             ptime_ms: self.ptime_ms,
@@ -417,7 +457,10 @@ mod tests {
             (negotiated.codec, negotiated.ptime_ms, negotiated.remote.to_string().as_str()),
             (Codec::Pcma, 30, "198.51.100.10:49170")
         );
-        assert_eq!(negotiated.telephone_event, Some(TelephoneEvent { send: 96, receive: 96 }));
+        assert_eq!(
+            negotiated.telephone_event,
+            Some(TelephoneEvent { send: 96, receive: 96, clock_rate: 8_000 })
+        );
     }
 
     #[test]
@@ -470,8 +513,35 @@ mod tests {
         });
         let (answer, at_peer) = theirs.answer(&ours.offer()).unwrap();
         let at_us = ours.accept(&answer).unwrap();
-        assert_eq!((at_us.codec, at_us.payload_type, at_us.remote.port()), (Codec::Pcmu, 0, 4_000));
+        assert_eq!((at_us.codec, at_us.payload_type, at_us.remote.port()), (Codec::Opus, 107, 4_000));
+        assert_eq!(at_us.telephone_event.map(|e| (e.send, e.clock_rate)), Some((110, 48_000)));
         assert_eq!(at_peer.remote.port(), 20_000);
+    }
+
+    #[test]
+    fn wideband_is_answered_with_its_names_and_clocks() {
+        let (answer, negotiated) = answered(
+            "m=audio 4000 RTP/AVP 111 9 0 101 102\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\na=rtpmap:101 telephone-event/8000\r\na=rtpmap:102 telephone-event/48000\r\na=ptime:30\r\n",
+        );
+        assert!(answer.contains("RTP/AVP 111 102\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 useinbandfec=1\r\na=rtpmap:102 telephone-event/48000\r\n"), "{answer}");
+        assert_eq!((negotiated.codec, negotiated.ptime_ms), (Codec::Opus, 20));
+        let (answer, negotiated) = answered("m=audio 4000 RTP/AVP 9 0\r\na=maxptime:10\r\n");
+        assert!(answer.contains("a=rtpmap:9 G722/8000\r\n"), "{answer}");
+        assert_eq!((negotiated.codec, negotiated.ptime_ms), (Codec::G722, 10));
+        let (_, negotiated) = answered("m=audio 4000 RTP/AVP 9\r\na=rtpmap:9 G722/8000/1\r\n");
+        assert_eq!(negotiated.codec, Codec::G722);
+    }
+
+    #[test]
+    fn what_was_agreed_keeps_its_payload_type_in_our_next_offer() {
+        let mut side = side();
+        let peers = offer(
+            "m=audio 4000 RTP/AVP 101 107\r\na=rtpmap:101 opus/48000/2\r\na=rtpmap:107 telephone-event/48000\r\n",
+        );
+        side.answer(peers.as_bytes()).unwrap();
+        let text = String::from_utf8(side.offer()).unwrap();
+        assert!(text.contains("RTP/AVP 101 9 0 8 96 107\r\n"), "{text}");
+        assert!(text.contains("a=rtpmap:96 telephone-event/8000\r\n") && text.len() < 600, "{text}");
     }
 
     #[test]

@@ -5,27 +5,39 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+mod echo;
+mod hearing;
 mod latch;
 mod play;
+mod reception;
 mod ssrc;
 
 pub use crate::player::Player;
 pub use latch::Believed;
 
+use crate::codec::Encoder;
 use crate::dtmf;
+use crate::jitter_buffer::Kind;
 use crate::link::Link;
+use crate::monitor::Monitor;
 use crate::offer_answer::Negotiated;
+use crate::resample::{Rate, Resampler};
 use crate::rtp::{self, Packet};
 
+use echo::Echo;
+use hearing::Hearing;
 use latch::Latch;
+use reception::{Reception, Step};
 use ssrc::SsrcGate;
 
-/// Samples kept for a tap: 10 minutes.
+/// Samples kept for a tap: 10 minutes at 8 kHz.
 const MAX_CAPTURED: usize = 8_000 * 600;
 /// Longest packet taken, in bytes: what an Ethernet frame carries.
 const MAX_PACKET: usize = 1_500;
-/// Most samples in a frame: 60 ms.
-const MAX_FRAME: usize = 480;
+/// Payload type of comfort noise (RFC 3389), of the codecs with an 8 kHz clock.
+const COMFORT_NOISE: u8 = 13;
+/// What the agent has said is kept so long for who listens in, in milliseconds.
+const MAX_SAID_MS: u32 = 60;
 
 /// Who is at the other end of the audio.
 #[derive(Debug)]
@@ -46,7 +58,16 @@ impl Agent {
         matches!(self, Self::Play(_) | Self::Linked(_))
     }
 
-    /// The next frame. `false` when the agent has said everything.
+    /// The rate of what it says and hears; `None` when that is the codec's.
+    fn rate(&self) -> Option<Rate> {
+        match self {
+            Self::Play(_) => Some(Rate::Hz8000),
+            Self::Linked(link) => Rate::from_hz(link.rate()),
+            Self::Echo | Self::Silent => None,
+        }
+    }
+
+    /// The next frame, at its rate. `false` when the agent has said everything.
     fn fill(&mut self, frame: &mut [i16]) -> bool {
         match self {
             Self::Play(player) => player.fill(frame),
@@ -108,6 +129,8 @@ pub struct Statistics {
     pub sent: u64,
     /// Packets that should have come by the sequence numbers, and did not.
     pub lost: i64,
+    /// Interarrival jitter (RFC 3550 6.4.1), in units of the codec's RTP clock.
+    pub jitter: u32,
     /// Packets from a source that is not believed.
     pub dropped_source: u64,
     /// Packets of our own stream come back, and of streams that changed too often.
@@ -151,19 +174,6 @@ impl Outbox {
     }
 }
 
-/// What is known of the stream that is taken.
-#[derive(Debug, Clone, Copy)]
-struct Stream {
-    ssrc: u32,
-    /// What is added to its sequence numbers and timestamps on the way back.
-    sequence_offset: u16,
-    timestamp_offset: u32,
-    first: u16,
-    highest: u16,
-    cycles: u32,
-    received: u64,
-}
-
 /// One leg's RTP.
 #[derive(Debug)]
 pub struct Session {
@@ -173,7 +183,12 @@ pub struct Session {
     timeout: Duration,
     latch: Latch,
     ssrc_gate: SsrcGate,
-    stream: Option<Stream>,
+    /// The address whose packets `reception` counts.
+    heard_from: Option<SocketAddr>,
+    reception: Reception,
+    echo: Echo,
+    /// While somebody needs the received audio.
+    hearing: Option<Hearing>,
     ssrc: u32,
     sequence: u16,
     timestamp: u32,
@@ -190,8 +205,19 @@ pub struct Session {
     events: std::collections::VecDeque<MediaEvent>,
     statistics: Statistics,
     captured: Option<Vec<i16>>,
-    payload: Vec<u8>,
+    monitors: Vec<Arc<Monitor>>,
+    encoder: Encoder,
+    /// Between the codec's rate and the agent's.
+    to_agent: Option<Resampler>,
+    from_agent: Option<Resampler>,
+    /// Memory that is used again: the frame that is heard, the one that is said, at both rates, and its payload.
     heard: Vec<i16>,
+    speech: Vec<i16>,
+    frame: Vec<i16>,
+    payload: Vec<u8>,
+    /// What waits to fill a packet, and what who listens in has not been given.
+    unsent: Vec<i16>,
+    said: std::collections::VecDeque<i16>,
 }
 
 impl Session {
@@ -202,11 +228,15 @@ impl Session {
         Self {
             latch: Latch::new(config.negotiated.remote, config.believed, now),
             ssrc_gate: SsrcGate::default(),
+            encoder: config.negotiated.codec.encoder(),
             negotiated: config.negotiated,
             agent: config.agent,
             initial_timeout: config.initial_timeout,
             timeout: config.timeout,
-            stream: None,
+            heard_from: None,
+            reception: Reception::default(),
+            echo: Echo::default(),
+            hearing: None,
             ssrc: u32::from_be_bytes([a, b, c, d]),
             sequence: u16::from_be_bytes([e, f]),
             timestamp: u32::from_be_bytes([g, h, i, j]),
@@ -221,8 +251,15 @@ impl Session {
             events: std::collections::VecDeque::new(),
             statistics: Statistics::default(),
             captured: config.tap.then(Vec::new),
-            payload: Vec::with_capacity(MAX_FRAME),
-            heard: Vec::with_capacity(MAX_FRAME),
+            monitors: Vec::new(),
+            to_agent: None,
+            from_agent: None,
+            heard: Vec::new(),
+            speech: Vec::new(),
+            frame: Vec::new(),
+            payload: Vec::new(),
+            unsent: Vec::new(),
+            said: std::collections::VecDeque::new(),
         }
     }
 
@@ -235,14 +272,30 @@ impl Session {
     }
 
     /// The agent hears early media: what comes before [`Session::start`].
-    pub fn listen_early(&mut self) {
+    pub fn listen_early(&mut self, now: Instant) {
         self.listens_early = true;
+        self.hear_or_not(now);
     }
 
     /// A new agreement: the source is learned afresh, and hold pauses agent and timeouts.
     pub fn update(&mut self, negotiated: Negotiated, now: Instant) {
         self.latch.signalled(negotiated.remote, now);
+        if negotiated.codec != self.negotiated.codec {
+            self.encoder = negotiated.codec.encoder();
+            self.unsent.clear();
+            self.echo.forget();
+            if let Some(hearing) = &mut self.hearing {
+                hearing.restart(negotiated.codec);
+            }
+        }
         self.negotiated = negotiated;
+        self.resume(now);
+    }
+
+    /// Gives both sides of the call to `monitor` until that is closed.
+    pub fn listen_in(&mut self, monitor: Arc<Monitor>, now: Instant) {
+        self.monitors.retain(|m| !m.is_closed());
+        self.monitors.push(monitor);
         self.resume(now);
     }
 
@@ -262,6 +315,7 @@ impl Session {
         } else if self.next_frame.is_none() {
             self.next_frame = Some(now);
         }
+        self.hear_or_not(now);
         self.silent_since = (self.started && self.negotiated.direction.receives() && sends).then_some(now);
     }
 
@@ -284,8 +338,29 @@ impl Session {
             self.statistics.dropped_ssrc += 1;
             return;
         }
-        let event = self.negotiated.telephone_event.is_some_and(|e| e.receive == packet.payload_type);
-        if !event && packet.payload_type != self.negotiated.receive_payload_type {
+        if self.latch.locked() != self.heard_from {
+            self.heard_from = self.latch.locked();
+            self.reception.forget_source();
+        }
+        let payload_type = packet.payload_type;
+        let event = self.negotiated.telephone_event.is_some_and(|e| e.receive == payload_type);
+        let kind = if payload_type == self.negotiated.receive_payload_type {
+            Some(Kind::Audio)
+        } else if payload_type == COMFORT_NOISE && self.negotiated.codec.clock_rate() == 8_000 {
+            Some(Kind::Noise)
+        } else {
+            None
+        };
+        let clock = self.negotiated.codec.clock_rate();
+        let step = self.reception.count(&packet, kind == Some(Kind::Audio) && !event, clock, now);
+        self.statistics.received = self.reception.received();
+        self.statistics.jitter = self.reception.jitter();
+        self.statistics.lost =
+            self.reception.expected() - i64::try_from(self.reception.received()).unwrap_or(i64::MAX);
+        if step == Step::NewSource {
+            self.new_source(&packet);
+        }
+        if !event && kind.is_none() {
             self.statistics.dropped_payload_type += 1;
             return;
         }
@@ -294,65 +369,99 @@ impl Session {
             self.ever_received = true;
             self.events.push_back(MediaEvent::FirstPacket);
         }
-        let stream = self.track(&packet);
-        if event {
-            if let Some(digit) = self.dtmf.packet(packet.payload, packet.timestamp, now) {
-                self.events
-                    .push_back(MediaEvent::Digit { digit: digit.digit, duration_ms: digit.duration_ms });
+        if event && let Some(digit) = self.dtmf.packet(packet.payload, packet.timestamp, now) {
+            self.events.push_back(MediaEvent::Digit { digit: digit.digit, duration_ms: digit.duration_ms });
+        }
+        let kind = kind.filter(|_| !event);
+        self.echo(&packet, kind, step, now, out);
+        let receives = self.negotiated.direction.receives();
+        if let Some(hearing) = self.hearing.as_mut().filter(|_| receives) {
+            match kind {
+                Some(kind) => hearing.insert(&packet, kind, now),
+                None => hearing.pass(packet.sequence),
             }
-        } else if let Some(captured) = self.captured.as_mut().filter(|c| c.len() < MAX_CAPTURED) {
-            self.negotiated.codec.decode(packet.payload, captured);
-        }
-        if let (Agent::Linked(link), true, false) =
-            (&self.agent, (self.started || self.listens_early) && self.negotiated.direction.receives(), event)
-        {
-            self.heard.clear();
-            self.negotiated.codec.decode(packet.payload, &mut self.heard);
-            link.hear(&self.heard);
-        }
-        let echoes = self.started && matches!(self.agent, Agent::Echo) && self.negotiated.direction.sends();
-        if let (true, Some(to)) = (echoes, self.latch.locked()) {
-            let back = Packet {
-                sequence: packet.sequence.wrapping_add(stream.sequence_offset),
-                timestamp: packet.timestamp.wrapping_add(stream.timestamp_offset),
-                ssrc: self.ssrc,
-                ..packet
-            };
-            (self.sequence, self.timestamp) = (back.sequence, back.timestamp);
-            out.push(to, &back.header(), packet.payload);
-            self.statistics.sent += 1;
         }
     }
 
-    /// Counts by sequence number (RFC 3550 A.1, A.3). A new SSRC is a new stream, joined to what was sent before.
-    fn track(&mut self, packet: &Packet<'_>) -> Stream {
-        self.statistics.received += 1;
-        let stream = match &mut self.stream {
-            Some(stream) if stream.ssrc == packet.ssrc => {
-                stream.received += 1;
-                let ahead = packet.sequence.wrapping_sub(stream.highest);
-                if ahead != 0 && ahead < 0x8000 {
-                    if packet.sequence < stream.highest {
-                        stream.cycles += 1;
-                    }
-                    stream.highest = packet.sequence;
-                }
-                stream
+    /// Another source speaks: what is sent goes on where it was.
+    fn new_source(&mut self, packet: &Packet<'_>) {
+        self.echo.join(packet, self.sequence, self.timestamp);
+        if let Some(hearing) = &mut self.hearing {
+            hearing.restart(self.negotiated.codec);
+        }
+    }
+
+    /// Begins or ends hearing, as somebody needs the received audio or nobody does.
+    fn hear_or_not(&mut self, now: Instant) {
+        let echoes = matches!(self.agent, Agent::Echo) && !self.echo.is_transparent();
+        let wanted = (self.started || self.listens_early)
+            && (matches!(self.agent, Agent::Linked(_))
+                || echoes
+                || self.captured.is_some()
+                || !self.monitors.is_empty());
+        if !wanted {
+            self.hearing = None;
+        } else if self.hearing.is_none() {
+            let mut hearing = Hearing::new(self.negotiated.codec);
+            // Said and heard on one beat, so that both cost one wake-up.
+            hearing.next = Some(self.next_frame.unwrap_or(now));
+            self.hearing = Some(hearing);
+        }
+    }
+
+    /// The frames that are due go to everybody who hears.
+    fn hear(&mut self, now: Instant, out: &mut Outbox) {
+        loop {
+            self.heard.clear();
+            let Some(hearing) = &mut self.hearing else { return };
+            if !hearing.frame(now, &mut self.heard) {
+                return;
             }
-            slot => slot.insert(Stream {
-                ssrc: packet.ssrc,
-                sequence_offset: self.sequence.wrapping_add(1).wrapping_sub(packet.sequence),
-                timestamp_offset: self.timestamp.wrapping_add(160).wrapping_sub(packet.timestamp),
-                first: packet.sequence,
-                highest: packet.sequence,
-                cycles: 0,
-                received: 1,
-            }),
-        };
-        let extended = i64::from(stream.cycles) << 16 | i64::from(stream.highest);
-        let expected = extended - i64::from(stream.first) + 1;
-        self.statistics.lost = expected - i64::try_from(stream.received).unwrap_or(i64::MAX);
-        *stream
+            let rate = hearing.rate();
+            self.deliver(rate, out);
+        }
+    }
+
+    /// The one place where a received frame of 20 ms, in `self.heard`, is given on.
+    fn deliver(&mut self, rate: Rate, out: &mut Outbox) {
+        let heard = std::mem::take(&mut self.heard);
+        if let Agent::Linked(link) = &self.agent
+            && let Some(wanted) = Rate::from_hz(link.rate())
+        {
+            if wanted == rate {
+                link.hear(&heard);
+            } else {
+                if self.to_agent.as_ref().is_none_or(|r| (r.from(), r.to()) != (rate, wanted)) {
+                    self.to_agent = Some(Resampler::new(rate, wanted));
+                }
+                self.frame.clear();
+                if let Some(resampler) = &mut self.to_agent {
+                    resampler.process(&heard, &mut self.frame);
+                }
+                link.hear(&self.frame);
+            }
+        }
+        if let Some(captured) = self.captured.as_mut().filter(|c| c.len() < MAX_CAPTURED) {
+            captured.extend_from_slice(&heard);
+        }
+        let echoes = self.started && matches!(self.agent, Agent::Echo);
+        if echoes && !self.echo.is_transparent() && self.negotiated.direction.sends() {
+            self.say(&heard, out);
+        }
+        if !self.monitors.is_empty() {
+            self.speech.clear();
+            if echoes && self.echo.is_transparent() {
+                self.speech.extend_from_slice(&heard);
+            } else {
+                let have = self.said.len().min(heard.len());
+                self.speech.extend(self.said.drain(..have));
+                self.speech.resize(heard.len(), 0);
+            }
+            for monitor in &self.monitors {
+                monitor.push(rate, &heard, &self.speech);
+            }
+        }
+        self.heard = heard;
     }
 
     /// Does what is due: the next frame, the end of a digit, the end of patience.
@@ -361,6 +470,7 @@ impl Session {
             self.events.push_back(MediaEvent::Digit { digit: digit.digit, duration_ms: digit.duration_ms });
         }
         self.play(now, out);
+        self.hear(now, out);
         if self.finish_at.is_some_and(|at| at <= now) {
             self.finish_at = None;
             self.agent = Agent::Silent;
@@ -380,7 +490,8 @@ impl Session {
     /// When [`Session::handle_timeout`] is wanted.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.next_frame, self.finish_at, self.dtmf.poll_timeout(), self.silence_ends()]
+        let heard = self.hearing.as_ref().and_then(|h| h.next);
+        [self.next_frame, heard, self.finish_at, self.dtmf.poll_timeout(), self.silence_ends()]
             .into_iter()
             .flatten()
             .min()
@@ -403,7 +514,7 @@ impl Session {
         self.statistics
     }
 
-    /// The received audio, decoded to 8 kHz, when a tap was asked for.
+    /// The received audio at the codec's rate, when a tap was asked for.
     pub fn take_captured(&mut self) -> Vec<i16> {
         self.captured.as_mut().map(std::mem::take).unwrap_or_default()
     }

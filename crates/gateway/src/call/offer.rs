@@ -57,7 +57,7 @@ impl Call {
         };
         let mut session = media::session::Session::new(config, now);
         if !answered && self.config.early_media {
-            session.listen_early();
+            session.listen_early(now);
         }
         let leg = self.edge.shards.open(socket, session, self.mailbox.clone());
         if answered {
