@@ -514,9 +514,10 @@ impl Session {
         self.statistics
     }
 
-    /// The received audio at the codec's rate, when a tap was asked for.
-    pub fn take_captured(&mut self) -> Vec<i16> {
-        self.captured.as_mut().map(std::mem::take).unwrap_or_default()
+    /// The received audio and its rate, when a tap was asked for.
+    pub fn take_captured(&mut self) -> (Rate, Vec<i16>) {
+        let captured = self.captured.as_mut().map(std::mem::take).unwrap_or_default();
+        (self.negotiated.codec.rate(), captured)
     }
 }
 

@@ -8,7 +8,6 @@ use std::process::ExitCode;
 
 use api::client::Client;
 use media::detect;
-use media::player::RATE;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -109,8 +108,8 @@ struct Call {
 impl Call {
     /// Right is a call whose own tone came back and whose conversation is completed on record.
     fn judge(title: &'static str, report: Result<Report, String>, hz: f32, status: Option<String>) -> Self {
-        let samples = report.as_ref().map_or(&[][..], |report| &report.heard);
-        let (level_db, heard) = (detect::level_db(samples, RATE, hz), detect::hears(samples, RATE, hz));
+        let (samples, rate) = report.as_ref().map_or((&[][..], 1), |report| (&report.heard, report.rate));
+        let (level_db, heard) = (detect::level_db(samples, rate, hz), detect::hears(samples, rate, hz));
         let right = heard && status.as_deref() == Some("completed");
         Self { title, right, hz, report, level_db, heard, status }
     }

@@ -29,8 +29,10 @@ pub(crate) struct Report {
     pub(crate) setup_ms: f64,
     /// The messages, `>` sent and `<` received.
     pub(crate) ladder: Vec<String>,
-    /// What was heard, at 8 kHz, without the settling.
+    /// What was heard, without the settling.
     pub(crate) heard: Vec<i16>,
+    /// Its sample rate, in hertz.
+    pub(crate) rate: u32,
 }
 
 /// An account the carrier asks for.
@@ -273,12 +275,14 @@ impl Peer {
                 outbox.clear();
             }
         }
-        let heard = audio.map(|mut leg| leg.take_captured()).unwrap_or_default();
+        let captured = audio.map(|mut leg| leg.take_captured());
+        let (rate, heard) = captured.map_or((0, Vec::new()), |(rate, heard)| (rate.hz(), heard));
         let setup = answered.map_or(Duration::ZERO, |at| at.duration_since(started));
         Ok(Report {
             setup_ms: setup.as_secs_f64() * 1_000.0,
             ladder: std::mem::take(&mut self.ladder),
             heard: heard.get(SETTLING..).unwrap_or_default().to_vec(),
+            rate,
         })
     }
 }
