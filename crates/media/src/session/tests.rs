@@ -171,7 +171,7 @@ fn the_signalling_source_is_believed_until_something_is_locked_and_a_new_offer_u
     assert!((0..4).any(|n| !send(&mut session, behind_nat, n, now).is_empty()));
     // The same description again: what was learned is taken back at once, and may be learned anew.
     session.update(negotiated(), now);
-    assert_eq!(send(&mut session, behind_nat, 8, now), [behind_nat.parse().unwrap()]);
+    assert_eq!(send(&mut session, behind_nat, 4, now), [behind_nat.parse().unwrap()]);
     session.update(negotiated(), now);
     let rebound = "203.0.113.5:1111";
     assert_eq!((0..4).map(|n| send(&mut session, rebound, n, now).len()).collect::<Vec<_>>(), [0, 0, 0, 1]);
@@ -241,7 +241,7 @@ fn sprayed(open_to_all: bool) -> (usize, usize, usize, usize) {
             session.handle_timeout(now, &mut out);
         }
         leaked += out.iter().filter(|(to, _)| *to == stranger).count();
-        samples += session.take_captured().iter().filter(|s| **s != 0).count();
+        samples += session.take_captured().1.iter().filter(|s| **s != 0).count();
         while let Some(event) = session.poll_event() {
             digits += usize::from(matches!(event, MediaEvent::Digit { .. }));
         }
