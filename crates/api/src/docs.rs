@@ -51,6 +51,7 @@ pub(crate) fn base() -> OpenApi {
             tag("Conversations", "Calls."),
             tag("Inbound routing", "Who answers the organization's numbers, by rules or by a webhook."),
             tag("Organization", "The organization itself."),
+            tag("Webhooks", "Where the organization hears of its calls."),
             tag("Administration", "The organization's API keys, and what a credential may do."),
             tag("Operation", "The node's own state; no credential needed."),
         ]))

@@ -20,7 +20,7 @@ mod serve;
 mod wire;
 
 pub use crate::core::organization::{MAX_DAILY_CALLS, destinations};
-pub use crate::core::{key_json, organization_json, trunk_json};
+pub use crate::core::{event_json, key_json, organization_json, trunk_json};
 pub use extract::{BODY_TIMEOUT, MAX_BODY};
 pub use health::{Check, Health};
 pub use router::{ApiState, metrics_router, openapi, router};

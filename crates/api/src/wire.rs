@@ -3,7 +3,9 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use model::{ConversationStatus, Direction, EndedBy, MediaEncryption, Transport};
+use model::{
+    ConversationStatus, DeliveryState, Direction, EndedBy, MediaEncryption, Transport, WebhookEvent,
+};
 use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
@@ -95,6 +97,8 @@ ids! {
     ConversationIdText = ConversationId,
     DecisionIdText = DecisionId,
     KeyIdText = KeyId,
+    WebhookIdText = WebhookId,
+    DeliveryIdText = DeliveryId,
 }
 
 macro_rules! enums {
@@ -122,6 +126,8 @@ enums! {
     DirectionText = Direction,
     ConversationStatusText = ConversationStatus,
     EndedByText = EndedBy,
+    DeliveryStateText = DeliveryState,
+    WebhookEventText = WebhookEvent,
 }
 
 /// A scope.

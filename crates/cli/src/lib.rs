@@ -1,4 +1,4 @@
-//! The REST API from the shell: `tandem trunk|number|agent|call|routing`. Tables for people, `--json` for programs; nothing
+//! The REST API from the shell: `tandem trunk|number|agent|call|routing|webhook`. Tables for people, `--json` for programs; nothing
 //! but the API's client is used, so that what works here works for any client.
 
 mod agent;
@@ -10,6 +10,7 @@ mod number;
 mod routing;
 mod show;
 mod trunk;
+mod webhook;
 
 use std::io::Write;
 
@@ -36,6 +37,9 @@ pub enum Command {
     /// Who answers the organization's numbers: rules or a webhook.
     #[command(subcommand)]
     Routing(routing::Routing),
+    /// Where the organization hears of its calls.
+    #[command(subcommand)]
+    Webhook(webhook::Webhook),
 }
 
 impl Command {
@@ -47,6 +51,7 @@ impl Command {
             Self::Agent(command) => command.run(out).await,
             Self::Call(command) => command.run(out).await,
             Self::Routing(command) => command.run(out).await,
+            Self::Webhook(command) => command.run(out).await,
         }
     }
 }

@@ -41,6 +41,7 @@ pub use counters::Count;
 pub use directory::{Directory, DirectoryHandle};
 pub use record::Record;
 pub use settings::{Advertise, MediaSettings, RateLimit, Settings, UnknownSources};
+pub use webhook::Webhooks;
 
 use crate::calls::CallInput;
 use crate::counters::Counters;

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use model::{PrivateTargets, Secret, Timestamp};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, Response, Url, redirect};
 
 use crate::edge::USER_AGENT;
 
@@ -23,13 +23,15 @@ const MAX_IDLE: usize = 8;
 const SECRET_PREFIX: &str = "whsec_";
 
 /// The client of all webhooks.
-pub(crate) struct Webhooks {
+pub struct Webhooks {
     client: Result<Client, String>,
     targets: PrivateTargets,
 }
 
 impl Webhooks {
-    pub(crate) fn new(targets: PrivateTargets) -> Self {
+    /// A client that reaches no address these targets refuse.
+    #[must_use]
+    pub fn new(targets: PrivateTargets) -> Self {
         let client = Client::builder()
             .user_agent(USER_AGENT)
             .redirect(redirect::Policy::none())
@@ -51,13 +53,31 @@ impl Webhooks {
         body: Vec<u8>,
         limit: Duration,
     ) -> Result<Vec<u8>, String> {
-        match tokio::time::timeout(limit, self.exchange(url, secret, body)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(format!("the webhook did not answer within {} ms", limit.as_millis())),
-        }
+        let exchange = async {
+            let id = format!("msg_{}", uuid::Uuid::now_v7().simple());
+            let response = self.send(url, secret, &id, body).await?;
+            if !response.status().is_success() {
+                return Err(format!("the webhook answered {}", response.status().as_u16()));
+            }
+            read(response).await
+        };
+        tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| Err(late(limit)))
     }
 
-    async fn exchange(&self, url: &str, secret: &Secret, body: Vec<u8>) -> Result<Vec<u8>, String> {
+    /// Tells of an event under its own id, and returns the status of the answer.
+    pub async fn deliver(
+        &self,
+        url: &str,
+        secret: &Secret,
+        id: &str,
+        body: Vec<u8>,
+        limit: Duration,
+    ) -> Result<u16, String> {
+        let exchange = async { Ok(self.send(url, secret, id, body).await?.status().as_u16()) };
+        tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| Err(late(limit)))
+    }
+
+    async fn send(&self, url: &str, secret: &Secret, id: &str, body: Vec<u8>) -> Result<Response, String> {
         let client = self.client.as_ref().map_err(String::clone)?;
         let url = Url::parse(url).map_err(|error| format!("the webhook's URL cannot be read: {error}"))?;
         // A name goes through the resolver below; an address does not.
@@ -67,9 +87,8 @@ impl Webhooks {
                 .check(address)
                 .map_err(|refused| format!("the webhook's address {address} {refused}"))?;
         }
-        let id = format!("msg_{}", uuid::Uuid::now_v7().simple());
         let timestamp = Timestamp::now().0.div_euclid(1_000_000);
-        let signature = sign(secret, &id, timestamp, &body)?;
+        let signature = sign(secret, id, timestamp, &body)?;
         let request = client
             .post(url)
             .header("content-type", "application/json")
@@ -77,26 +96,27 @@ impl Webhooks {
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature)
             .body(body);
-        let mut response = request
-            .send()
-            .await
-            .map_err(|error| format!("the webhook cannot be reached: {}", chain(&error)))?;
-        if !response.status().is_success() {
-            return Err(format!("the webhook answered {}", response.status().as_u16()));
-        }
-        let mut answer = Vec::new();
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|error| format!("the webhook's answer broke off: {}", chain(&error)))?
-        {
-            if answer.len() + chunk.len() > MAX_ANSWER {
-                return Err(format!("the webhook's answer is larger than {MAX_ANSWER} bytes"));
-            }
-            answer.extend_from_slice(&chunk);
-        }
-        Ok(answer)
+        request.send().await.map_err(|error| format!("the webhook cannot be reached: {}", chain(&error)))
     }
+}
+
+fn late(limit: Duration) -> String {
+    format!("the webhook did not answer within {} ms", limit.as_millis())
+}
+
+async fn read(mut response: Response) -> Result<Vec<u8>, String> {
+    let mut answer = Vec::new();
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| format!("the webhook's answer broke off: {}", chain(&error)))?
+    {
+        if answer.len() + chunk.len() > MAX_ANSWER {
+            return Err(format!("the webhook's answer is larger than {MAX_ANSWER} bytes"));
+        }
+        answer.extend_from_slice(&chunk);
+    }
+    Ok(answer)
 }
 
 /// The signature of Standard Webhooks: HMAC-SHA256 over `id.timestamp.body`.

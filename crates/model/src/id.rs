@@ -58,3 +58,7 @@ id!(/// A person with a personal access token.
     UserId);
 id!(/// A decision record.
     DecisionId);
+id!(/// An endpoint that is told of events.
+    WebhookId);
+id!(/// One telling of an event to an endpoint.
+    DeliveryId);

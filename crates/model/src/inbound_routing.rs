@@ -7,8 +7,6 @@ use crate::{AgentId, Invalid, OrganizationId, Secret, Timestamp, TrunkId};
 
 /// Most rules of one definition.
 pub const MAX_RULES: usize = 500;
-/// Longest webhook URL, in bytes.
-pub const MAX_URL: usize = 2_048;
 /// Bounds of the time a decision may take, in milliseconds.
 pub const TIMEOUT_MS: std::ops::RangeInclusive<u32> = 100..=30_000;
 /// The time a decision may take when nothing else is said, in milliseconds.
@@ -284,7 +282,9 @@ impl Workflow {
                 }
                 Ok(())
             }
-            Self::Webhook { url } => check_url(url).map_err(|rule| Invalid::field("url", rule)),
+            Self::Webhook { url } => {
+                crate::webhook::check_url(url).map_err(|rule| Invalid::field("url", rule))
+            }
         }
     }
 }
@@ -299,22 +299,6 @@ impl Output {
         }
         Ok(())
     }
-}
-
-fn check_url(url: &str) -> Result<(), String> {
-    let rule = "must be an http:// or https:// URL with a host, without user, password or fragment";
-    if url.len() > MAX_URL {
-        return Err(format!("is longer than {MAX_URL} bytes"));
-    }
-    if url.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(rule.to_owned());
-    }
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).ok_or(rule)?;
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if authority.is_empty() || authority.starts_with(':') || authority.contains('@') || url.contains('#') {
-        return Err(rule.to_owned());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -15,12 +15,16 @@ pub mod secret;
 pub mod target;
 pub mod time;
 pub mod trunk;
+pub mod webhook;
 
 pub use address::{AddressRange, CarrierAddress};
 pub use agent::{Agent, AgentConfig, AgentVersion, Play, Recording, Runtime, Tone};
 pub use call::{Conversation, ConversationStatus, Direction, EndedBy};
 pub use decision::{DecisionRecord, RuleResult, Step};
-pub use id::{AgentId, AgentVersionId, ConversationId, DecisionId, KeyId, OrganizationId, TrunkId, UserId};
+pub use id::{
+    AgentId, AgentVersionId, ConversationId, DecisionId, DeliveryId, KeyId, OrganizationId, TrunkId, UserId,
+    WebhookId,
+};
 pub use invalid::Invalid;
 pub use number::{E164, PhoneNumber};
 pub use organization::{DestinationPrefix, Organization, Scope};
@@ -28,3 +32,4 @@ pub use secret::Secret;
 pub use target::{PrivateTargets, TargetRefused};
 pub use time::Timestamp;
 pub use trunk::{InboundAuth, InboundConfig, MediaEncryption, OutboundConfig, Transport, Trunk};
+pub use webhook::{Delivery, DeliveryState, Webhook, WebhookEvent};

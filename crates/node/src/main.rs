@@ -11,6 +11,7 @@ mod node;
 mod records;
 mod serve;
 mod settings;
+mod webhooks;
 
 use std::io::Write as _;
 use std::path::PathBuf;

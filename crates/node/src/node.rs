@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lock::NodeLock;
 use crate::settings::Settings;
-use crate::{Failure, directory_feed, health, records};
+use crate::{Failure, directory_feed, health, records, webhooks};
 
 /// Facts that may wait for the store.
 const RECORD_QUEUE: usize = 65_536;
@@ -27,6 +27,7 @@ pub(crate) struct Node {
     http_tasks: Vec<JoinHandle<()>>,
     feed: JoinHandle<()>,
     writer: JoinHandle<()>,
+    webhooks: JoinHandle<()>,
     /// Let go of last.
     _lock: NodeLock,
 }
@@ -85,6 +86,8 @@ impl Node {
         let gateway = Arc::new(gateway.map_err(|e| Failure::usage(e.to_string()))?);
         let feed = tokio::spawn(directory_feed::run(store.clone(), feed, gateway.directory(), sequence));
         let writer = tokio::spawn(records::run(store.clone(), cluster.clone(), queue));
+        let webhooks =
+            tokio::spawn(webhooks::run(store.clone(), gateway::Webhooks::new(private_targets.clone())));
         let health = Arc::new(health::NodeHealth::new(store.clone(), Arc::clone(&gateway)));
         let state = api::ApiState::new(
             store.clone(),
@@ -111,7 +114,17 @@ impl Node {
         for address in gateway.local_tcp() {
             tracing::info!("listening kind=sip/tcp addr={address}");
         }
-        Ok(Self { store, gateway, http: http_address, stop_http, http_tasks, feed, writer, _lock: lock })
+        Ok(Self {
+            store,
+            gateway,
+            http: http_address,
+            stop_http,
+            http_tasks,
+            feed,
+            writer,
+            webhooks,
+            _lock: lock,
+        })
     }
 
     /// Ends every call with BYE, writes what is still to be written, and closes.
@@ -128,6 +141,9 @@ impl Node {
         if tokio::time::timeout(records::LAST_FLUSH, self.writer).await.is_err() {
             tracing::error!("calls that could not be written down in time are lost");
         }
+        // What was under way is told again by the next node: its lease runs out.
+        self.webhooks.abort();
+        let _ = self.webhooks.await;
         self.store.close().await;
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
+use crate::deliveries::enqueue;
 use crate::page::{MAX_SCANS, Page, SCAN_ROWS, Times, contains, push_contains, push_page};
 use crate::phone_numbers::number;
 use crate::{Store, StoreError};
@@ -83,6 +84,7 @@ impl Store {
                 until: Timestamp((day + 1) * DAY_US),
             });
         }
+        enqueue(&mut transaction, &[Record::Conversation(conversation.clone())]).await?;
         upsert(&mut transaction, &[conversation]).await?;
         transaction.commit().await?;
         Ok(())
@@ -91,6 +93,7 @@ impl Store {
     /// Writes facts down, all or none. A call's final status never changes.
     pub async fn write_records(&self, records: &[Record]) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
+        enqueue(&mut transaction, records).await?;
         let calls: Vec<&Conversation> = records
             .iter()
             .filter_map(|r| if let Record::Conversation(c) = r { Some(c) } else { None })

@@ -5,6 +5,7 @@ mod agents;
 mod changes;
 mod conversations;
 mod credentials;
+mod deliveries;
 mod error;
 mod idempotency;
 mod inbound_routing;
@@ -16,12 +17,14 @@ mod precondition;
 mod probes;
 mod sqlite;
 mod trunks;
+mod webhooks;
 
 pub use agents::{
     AgentFilter, AgentStatistics, AgentUpdate, NewAgent, Publish, PublishDirection, VersionFilter, VersionRef,
 };
 pub use conversations::{ConversationFilter, Record};
 pub use credentials::{Credential, CredentialKind, KeyInfo, NewKey, NewToken};
+pub use deliveries::{Attempted, Due, Fact};
 pub use error::StoreError;
 pub use idempotency::Idempotency;
 pub use inbound_routing::NewRouting;
@@ -33,6 +36,7 @@ pub use precondition::Precondition;
 pub use probes::Probe;
 pub use sqlite::Store;
 pub use trunks::{NewTrunk, TrunkFilter, TrunkUpdate};
+pub use webhooks::{NewWebhook, WebhookUpdate};
 
 /// Position in the change log.
 pub type Seq = i64;

@@ -21,6 +21,9 @@ use crate::wire::{KeyIdText, ScopeText, Text, TimeText};
 /// What a 404 speaks of.
 const KEY: &str = "API key";
 
+/// Most entries of `scopes`.
+const MAX_SCOPES: usize = 64;
+
 /// A key to make.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -30,7 +33,7 @@ struct KeyIn {
     #[schema(min_length = 1, max_length = 255, pattern = "\\S")]
     name: String,
     /// What it may do; what the maker may when left out. No more than the maker may.
-    #[schema(max_items = 64)]
+    #[schema(min_items = 1, max_items = 64)]
     scopes: Option<Vec<ScopeText>>,
     /// When it ends by itself; never when left out.
     expires_at: Option<TimeText>,
@@ -141,6 +144,10 @@ async fn create(
         None => caller.scopes().to_vec(),
         Some(scopes) if scopes.is_empty() => {
             return Err(ApiError::body(Invalid::field("scopes", "must name at least one scope")));
+        }
+        Some(scopes) if scopes.len() > MAX_SCOPES => {
+            let rule = format!("has {} entries; at most {MAX_SCOPES} are allowed", scopes.len());
+            return Err(ApiError::body(Invalid::field("scopes", rule)));
         }
         Some(scopes) => {
             let mut scopes: Vec<Scope> = scopes.into_iter().map(|scope| scope.0).collect();

@@ -56,7 +56,8 @@ pub(super) struct AgentConfigSchema {
 struct RecordingSchema {
     #[schema(required = false, default = false)]
     enabled: bool,
-    #[schema(inline, required = false, default = "wav")]
+    /// `wav` when left out.
+    #[schema(inline, required = false)]
     format: RecordingFormatSchema,
 }
 

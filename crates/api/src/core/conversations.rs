@@ -140,7 +140,7 @@ pub(super) struct ConversationOut {
 type Sensitive = Option<Value>;
 
 impl ConversationOut {
-    fn new(call: Conversation, agent_name: Option<String>, sensitive: bool) -> Self {
+    pub(super) fn new(call: Conversation, agent_name: Option<String>, sensitive: bool) -> Self {
         let duration = call.duration();
         let agent = call.agent_id.zip(agent_name).map(|(id, name)| AgentOut { id: Text(id), name });
         let only = |value: Option<Value>| sensitive.then(|| value.unwrap_or(Value::Null));

@@ -18,7 +18,7 @@ use crate::wire::{ConversationIdText, DecisionIdText, DirectionText, Text, TimeT
 /// Why a call was refused.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Decision)]
-struct DecisionOut {
+pub(super) struct DecisionOut {
     id: DecisionIdText,
     at: TimeText,
     /// The node that decided.

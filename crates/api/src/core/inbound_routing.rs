@@ -2,8 +2,6 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use model::inbound_routing::{DEFAULT_TIMEOUT_MS, InboundRouting, TIMEOUT_MS, Workflow};
 use model::{Invalid, OrganizationId, Secret};
 use serde::{Deserialize, Serialize};
@@ -14,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::agents::AGENT;
 use super::trunks::TRUNK;
+use super::webhook_url::{check_secret, check_target, new_secret};
 use crate::ApiState;
 use crate::auth::{Caller, PhoneNumbersManage, PhoneNumbersRead};
 use crate::error::{ApiError, REQUIRED, of};
@@ -24,10 +23,6 @@ use crate::wire::{AgentIdText, OrganizationIdText, Text, TimeText, TrunkIdText, 
 
 /// What a 404 speaks of.
 const ROUTING: &str = "Inbound routing config";
-/// Beginning of a webhook secret (Standard Webhooks).
-const SECRET_PREFIX: &str = "whsec_";
-/// Bytes of a webhook secret (Standard Webhooks).
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// The routing to be. What is left out stays as it is, or gets its default when there is none yet.
 #[derive(Deserialize, ToSchema)]
@@ -244,29 +239,12 @@ fn workflow(state: &ApiState, mut raw: Value) -> Result<(Workflow, Option<Secret
         };
     let workflow: Workflow = tree(FIELD, &raw)?;
     workflow.check().map_err(|invalid| ApiError::body(invalid.within(FIELD)))?;
-    if let Some(secret) = &secret {
-        let key = secret.expose().strip_prefix(SECRET_PREFIX).and_then(|key| STANDARD.decode(key).ok());
-        if !key.is_some_and(|key| SECRET_BYTES.contains(&key.len())) {
-            let rule = "must be whsec_ and Base64 of 24 to 64 bytes";
-            return Err(ApiError::body(Invalid::field("secret", rule).within(FIELD)));
-        }
-    }
+    let within = |invalid: Invalid| ApiError::body(invalid.within(FIELD));
+    secret.as_ref().map_or(Ok(()), check_secret).map_err(within)?;
     if let Workflow::Webhook { url } = &workflow {
-        let fault = |rule: String| ApiError::body(Invalid::field("url", rule).within(FIELD));
-        let parsed = reqwest::Url::parse(url).map_err(|_| fault("must be a URL".to_owned()))?;
-        // A name is judged when it is resolved.
-        let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        if let Ok(address) = host.parse() {
-            state.private_targets.check(address).map_err(|refused| fault(refused.to_string()))?;
-        }
+        check_target(state, url).map_err(within)?;
     }
     Ok((workflow, secret))
-}
-
-fn new_secret() -> Result<Secret, ApiError> {
-    let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes).map_err(|_| ApiError::Internal)?;
-    Ok(Secret::new(format!("{SECRET_PREFIX}{}", STANDARD.encode(bytes))))
 }
 
 /// Whoever a definition names must be there when it is written.

@@ -17,6 +17,9 @@ mod trunk_health;
 mod trunk_simulate;
 mod trunk_test;
 mod trunks;
+mod webhook_deliveries;
+mod webhook_url;
+mod webhooks;
 
 use std::future::Future;
 use std::time::Duration;
@@ -53,6 +56,8 @@ pub(crate) fn routes() -> Routes {
         .merge(trunk_simulate::routes())
         .merge(trunk_test::routes())
         .merge(events::routes())
+        .merge(webhooks::routes())
+        .merge(webhook_deliveries::routes())
 }
 
 /// What the call edge answers within `limit`.
@@ -64,6 +69,8 @@ async fn edge<T>(limit: Duration, answer: impl Future<Output = Result<T, CallErr
     };
     Err(ApiError::Unavailable(format!("This could not be done: {why}.")))
 }
+
+pub use webhook_deliveries::event_json;
 
 /// A trunk as `GET /core/trunks/{id}` shows it.
 #[must_use]

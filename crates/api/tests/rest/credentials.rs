@@ -34,7 +34,8 @@ fn operations() -> Vec<Operation> {
 impl Operation {
     /// The path with these values for its parameters.
     fn at(&self, id: &str, number: &str) -> String {
-        self.path.replace("{id}", id).replace("{version}", "1").replace("{phone_number}", number)
+        let path = self.path.replace("{id}", id).replace("{version}", "1").replace("{phone_number}", number);
+        path.replace("{delivery_id}", id)
     }
 
     /// A body that would be valid for no operation: nobody without the scope may learn that.
@@ -168,15 +169,19 @@ async fn another_organizations_things_are_as_if_they_were_not() {
         }
         _ => None,
     };
+    let webhook = api.post("/core/webhooks", json!({"url": "https://hook.example/"})).await.expect(200).id();
+    let key = api.post("/admin/organization-pats", json!({"name": "own"})).await.expect(200).id();
     let before = snapshot(&api, &trunk, &agent, &call).await;
     let mut compared = 0;
     for operation in operations().iter().filter(|operation| operation.path.contains('{')) {
-        let own = if operation.path.contains("conversations") {
-            &call
-        } else if operation.path.contains("agents") {
-            &agent
-        } else {
-            &trunk
+        let own = match operation.path.split('/').nth(2) {
+            Some("conversations") => &call,
+            Some("agents") => &agent,
+            Some("trunks") => &trunk,
+            Some("webhooks") => &webhook,
+            Some("organization-pats") => &key,
+            Some("phone-numbers") => &trunk,
+            other => panic!("{other:?} has no thing of the organization's own to ask for: make one here"),
         };
         let body = bodies(operation);
         let ask = |path: String| {
@@ -223,8 +228,9 @@ async fn another_organizations_things_are_as_if_they_were_not() {
     let publish = format!("/core/agents/{theirs}/versions/1/publish");
     let body = json!({"phone_numbers": ["+14155550100"]});
     api.as_key(&stranger, Method::POST, &publish, Some(&body)).await.expect(404);
-    for list in ["/core/trunks", "/core/phone-numbers", "/core/conversations"] {
-        let filter = if list.ends_with("trunks") { String::new() } else { format!("?trunk_id={trunk}") };
+    for list in ["/core/webhooks", "/core/trunks", "/core/phone-numbers", "/core/conversations"] {
+        let plain = list.ends_with("trunks") || list.ends_with("hooks");
+        let filter = if plain { String::new() } else { format!("?trunk_id={trunk}") };
         assert_eq!(
             api.as_key(&stranger, Method::GET, &format!("{list}{filter}"), None).await.expect(200).body,
             json!([])

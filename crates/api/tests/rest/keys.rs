@@ -65,6 +65,7 @@ async fn a_key_holds_no_more_than_its_maker() {
     let same = ask(json!({"name": "b"})).await.expect(200);
     assert_eq!(same.body["scopes"], json!(["organizations:manage", "trunks:manage"]));
     ask(json!({"name": "a", "scopes": []})).await.names("scopes");
+    ask(json!({"name": "a", "scopes": vec!["trunks:read"; 65]})).await.names("scopes");
     ask(json!({"name": "a", "scopes": ["trunks:own"]})).await.names("scopes.0");
     ask(json!({"name": "a", "expires_at": "2020-01-01T00:00:00Z"})).await.names("expires_at");
     ask(json!({"name": " "})).await.names("name");

@@ -16,3 +16,4 @@ mod preconditions;
 mod support;
 mod transport;
 mod trunks;
+mod webhooks;

@@ -188,6 +188,7 @@ fn help_and_completions_name_every_command() {
         "agent",
         "call",
         "routing",
+        "webhook",
         "doctor",
     ] {
         assert!(help.contains(&format!("\n  {command}")), "{command}: {help}");
