@@ -59,17 +59,7 @@ pub(crate) async fn prepare(
             advice: "Set the trunk's outbound_config with PUT /core/trunks/{id}.",
         });
     };
-    if carrier.media_encryption != MediaEncryption::Disable {
-        return Err(Failure {
-            rule: "media_encryption",
-            reason: "encryption_not_available",
-            detail: format!(
-                "{} is not carried by this release, and a call is never sent in clear instead",
-                carrier.media_encryption
-            ),
-            advice: "Set the trunk's outbound_config.media_encryption to SIP_MEDIA_ENCRYPT_DISABLE.",
-        });
-    }
+    encryption_carried(&carrier)?;
     let targets = Targets::of(&carrier)?;
     let limit = Duration::from_millis(config.answer_timeout_ms.into());
     let agent = agent_link::prepare(config, &edge.audio_files, &edge.settings.media.audio_dir);
@@ -84,6 +74,22 @@ pub(crate) async fn prepare(
         }
     };
     Ok(Ready { agent, targets, carrier })
+}
+
+/// What the trunk wants is carried, or nothing is sent: never in clear instead.
+pub(crate) fn encryption_carried(carrier: &OutboundConfig) -> Result<(), Failure> {
+    if carrier.media_encryption != MediaEncryption::Disable {
+        return Err(Failure {
+            rule: "media_encryption",
+            reason: "encryption_not_available",
+            detail: format!(
+                "{} is not carried by this release, and a call is never sent in clear instead",
+                carrier.media_encryption
+            ),
+            advice: "Set the trunk's outbound_config.media_encryption to SIP_MEDIA_ENCRYPT_DISABLE.",
+        });
+    }
+    Ok(())
 }
 
 fn agent_failure(detail: String) -> Failure {

@@ -15,6 +15,8 @@ pub(crate) struct Outcome {
 /// Why we ended a call ourselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OurReason {
+    /// Somebody else has the call.
+    Transfer,
     /// `POST …/end`.
     Api,
     /// The agent hung up.
@@ -36,7 +38,7 @@ pub(crate) enum OurReason {
 impl OurReason {
     fn code(self) -> Option<&'static str> {
         match self {
-            Self::Api | Self::Agent => None,
+            Self::Api | Self::Agent | Self::Transfer => None,
             Self::AgentNotReady => Some("agent_not_ready"),
             Self::RingTimeout => Some("ring_timeout"),
             Self::MaxDuration => Some("max_duration"),
@@ -48,7 +50,7 @@ impl OurReason {
 
     fn ended_by(self) -> EndedBy {
         match self {
-            Self::Api => EndedBy::Api,
+            Self::Api | Self::Transfer => EndedBy::Api,
             Self::Agent => EndedBy::Agent,
             _ => EndedBy::System,
         }

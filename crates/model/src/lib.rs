@@ -14,6 +14,7 @@ pub mod organization;
 pub mod secret;
 pub mod target;
 pub mod time;
+mod transfer;
 pub mod trunk;
 pub mod webhook;
 
@@ -31,5 +32,6 @@ pub use organization::{DestinationPrefix, Organization, Scope};
 pub use secret::Secret;
 pub use target::{PrivateTargets, TargetRefused};
 pub use time::Timestamp;
+pub use transfer::{TransferMode, TransferTarget};
 pub use trunk::{InboundAuth, InboundConfig, MediaEncryption, OutboundConfig, Transport, Trunk};
 pub use webhook::{Delivery, DeliveryState, Webhook, WebhookEvent};

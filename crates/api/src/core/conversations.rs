@@ -210,9 +210,9 @@ async fn agent_name(
 /// A conversation's path.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
-struct ConversationPath {
+pub(super) struct ConversationPath {
     /// The conversation.
-    id: ConversationIdText,
+    pub(super) id: ConversationIdText,
 }
 
 /// Which conversations.

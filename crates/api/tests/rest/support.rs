@@ -38,6 +38,7 @@ pub(crate) struct Edge {
     pub(crate) refuse: Option<CallError>,
     pub(crate) live: HashMap<ConversationId, Conversation>,
     pub(crate) placed: Vec<(Conversation, model::AgentConfig)>,
+    pub(crate) transferred: Vec<cluster::Transfer>,
 }
 
 struct Healthy;
@@ -277,6 +278,16 @@ async fn obey(store: Store, edge: Arc<Mutex<Edge>>, mut inbox: CallInbox) {
                         Ok(call)
                     }
                 };
+                let _ = reply.send(answer);
+            }
+            CallCommand::Transfer(id, asked, reply) => {
+                let mut edge = edge.lock().unwrap();
+                let answer = match (edge.refuse, edge.live.get(&id).cloned()) {
+                    (Some(error), _) => Err(error),
+                    (None, None) => Err(CallError::NotLive),
+                    (None, Some(call)) => Ok(call),
+                };
+                edge.transferred.push(*asked);
                 let _ = reply.send(answer);
             }
             CallCommand::Simulate(call, reply) => {

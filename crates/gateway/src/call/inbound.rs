@@ -21,6 +21,7 @@ use crate::counters::Counter;
 use crate::edge::Edge;
 use crate::inbound::{self, Answer, Route, Verdict};
 use crate::inbound_routing::{self, Chosen};
+use crate::rtp_ports::RtpSocket;
 use crate::sip_status::{self, OurReason};
 
 /// An accepted INVITE.
@@ -67,6 +68,7 @@ async fn carry(
     let conversation = new_inbound(&route, &chosen, &verdict, session.call_id());
     let socket = edge.rtp_ports.open(hop.remote.ip());
     let local = local_media(edge, hop, socket.as_ref());
+    let rtp_port = socket.as_ref().map_or(0, RtpSocket::port);
     let mut call = Call {
         edge: Arc::clone(edge),
         mailbox,
@@ -87,6 +89,11 @@ async fn carry(
         preparing: None,
         leg: None,
         on_hold: false,
+        rtp_port,
+        transfer: None,
+        bridge: None,
+        agent_done: false,
+        more_keys: Vec::new(),
         ours: None,
         deadline: None,
         try_until: None,
@@ -100,6 +107,7 @@ async fn carry(
         call.ask_agent(now);
     }
     let ended = call.run(inputs).await;
+    registered.keys.append(&mut call.more_keys);
     call.finish(&ended)
 }
 
@@ -149,10 +157,10 @@ async fn chosen(
                 Some(CallInput::Drain) => {
                     session.refuse(Refusal::new(StatusCode(503)), Instant::now());
                 }
-                Some(CallInput::End(waiter)) => {
+                Some(CallInput::End(waiter) | CallInput::Transfer(_, waiter)) => {
                     let _ = waiter.send(Err(CallError::NotLive));
                 }
-                Some(CallInput::Media(_)) | None => {}
+                Some(CallInput::Media(_) | CallInput::Second(_) | CallInput::Replace(_)) | None => {}
             },
             () = until(session.poll_timeout()) => session.handle_timeout(Instant::now()),
         }

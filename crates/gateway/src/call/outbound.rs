@@ -83,6 +83,7 @@ async fn carry(
     let placed = place(edge, &carrier, &mut conversation, attempt, &socket, mailbox.clone());
     registered.keys.push(placed.key);
     let ring_timeout = Duration::from_secs(config.ring_timeout_s.into());
+    let rtp_port = socket.port();
     let mut call = Call {
         edge: Arc::clone(edge),
         mailbox,
@@ -103,6 +104,11 @@ async fn carry(
         preparing: None,
         leg: None,
         on_hold: false,
+        rtp_port,
+        transfer: None,
+        bridge: None,
+        agent_done: false,
+        more_keys: Vec::new(),
         ours: None,
         deadline: Some((now + ring_timeout, OurReason::RingTimeout)),
         try_until: targets.has_more().then_some(now + TRY),
