@@ -4,8 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use model::{
-    ConversationStatus, DeliveryState, Direction, EndedBy, MediaEncryption, TransferMode, Transport,
-    WebhookEvent,
+    ConversationStatus, DeliveryState, Direction, EndedBy, MediaEncryption, Transport, WebhookEvent,
 };
 use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -129,7 +128,6 @@ enums! {
     EndedByText = EndedBy,
     DeliveryStateText = DeliveryState,
     WebhookEventText = WebhookEvent,
-    TransferModeText = TransferMode,
 }
 
 /// A scope.

@@ -128,7 +128,7 @@ async fn watch(
             return Ok(());
         }
     }
-    Err(CliError::Ended)
+    Err(CliError::Usage("the node has ended the stream of events".to_owned()))
 }
 
 /// Shows one change; whether the call is over.

@@ -7,9 +7,7 @@ mod presence;
 
 use std::sync::Arc;
 
-pub use calls::{
-    CallCommand, CallError, CallInbox, Originate, Probed, Simulate, Simulated, TlsSession, Transfer,
-};
+pub use calls::{CallCommand, CallError, CallInbox, Originate, Probed, Simulate, Simulated, TlsSession};
 pub use config::{ConfigFeed, NotApplied};
 pub use presence::SipPresence;
 

@@ -4,7 +4,6 @@
 mod admission;
 mod advertise;
 mod agent_link;
-mod bridge;
 mod call;
 mod calls;
 mod commands;
@@ -25,7 +24,6 @@ mod simulate;
 mod sip_status;
 mod strangers;
 mod targets;
-mod transfer_target;
 mod transport;
 mod webhook;
 
