@@ -201,24 +201,28 @@ def test_a_simulation_agrees_with_a_real_invite(binary):
 
 
 class Endpoint:
-    """A webhook's other end: answers what `statuses` say, then 200, and keeps what it was sent."""
+    """A webhook's other end: answers what `statuses` say, then 200 with `body` after `delay` seconds; keeps what it was sent."""
 
     def __init__(self, statuses=()):
-        self.statuses, self.got = list(statuses), []
+        self.statuses, self.got, self.body, self.delay = list(statuses), [], b"", 0
+        self.released = threading.Event()
         endpoint = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 endpoint.got.append((dict(self.headers.items()), body))
+                endpoint.released.wait(endpoint.delay)
                 self.send_response(endpoint.statuses.pop(0) if endpoint.statuses else 200)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", str(len(endpoint.body)))
                 self.end_headers()
+                self.wfile.write(endpoint.body)
 
             def log_message(self, *_):
                 pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.handle_error = lambda *_: None  # a client that hangs up is part of the test
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.url = "http://127.0.0.1:%d/hook" % self.server.server_address[1]
 
@@ -232,6 +236,87 @@ class Endpoint:
             assert headers["webhook-signature"] == "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
             found.append((headers["webhook-id"], json.loads(body)))
         return found
+
+
+def test_routing_decides_real_calls(binary):
+    endpoint = Endpoint()
+    with Tandem(binary) as t:
+        trunk = t.ok("POST", "/core/trunks", {"name": "x"})["id"]
+        t.ok("POST", "/core/phone-numbers", {"phone_number": "+14155550100", "trunk_id": trunk})
+        slot, named, fallback = (t.agent(ECHO, numbers) for numbers in (["+14155550100"], [], []))
+        path = "/core/inbound-routing-config"
+        made = t.ok("PUT", path, {"workflow_definition": {"type": "webhook", "url": endpoint.url}, "fallback_agent_id": fallback, "timeout_ms": 400})
+        secret = made["workflow_definition"]["secret"]
+        assert "secret" not in t.ok("GET", path)["workflow_definition"]
+
+        def answered(answer, delay=0, status=None):
+            """The agent that a real call gets, or its final status; a simulation says the same."""
+            endpoint.body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            endpoint.delay, endpoint.statuses = delay, [status] * 2 if status else []
+            judged = t.ok("POST", f"/core/trunks/{trunk}/simulate", {"source": "127.0.0.1", "from": "+14155550111", "to": "+14155550100"})
+            known = {c["id"] for c in t.ok("GET", "/core/conversations")}
+            call = Call(t.udp, "+14155550100")
+            got = call.final()
+            assert judged["status"] == got, (judged, got)
+            if got != 200:
+                return got
+            call.bye()
+            new = wait_for("the call", 3, lambda: [c for c in t.ok("GET", "/core/conversations?status=completed") if c["id"] not in known])[0]
+            assert new["agent_id"] == judged["agent_id"]
+            return new["agent_id"]
+
+        assert answered({"agent_id": named, "custom_metadata": {"tier": "gold"}}) == named
+        assert t.ok("GET", "/core/conversations/" + t.ok("GET", "/core/conversations")[0]["id"])["custom_metadata"] == {"tier": "gold"}
+        asked = endpoint.events(secret)[-1][1]
+        assert set(asked) == {"caller_number", "called_number", "trunk_id", "organization_id", "timestamp"}
+        assert (asked["caller_number"], asked["called_number"], asked["trunk_id"], asked["organization_id"]) == ("+14155550111", "+14155550100", trunk, t.org)
+        assert answered({}) == answered(b"") == slot, "an output without an agent falls to the number's slot"
+        assert answered({"reject": True}) == 603
+        assert answered({"agent_id": str(uuid.uuid4())}) == fallback
+        assert answered({"agent_id": named}, status=500) == fallback
+        assert answered({"agent_id": named}, delay=1) == fallback, "late"
+        assert answered(b'{"initial_context": {"x": "' + b"a" * 300_000 + b'"}}') == fallback, "larger than 256 KiB"
+        assert answered(b"<html>") == fallback
+        t.ok("PUT", path, {"fallback_agent_id": None})
+        assert answered(b"<html>") in (480, 500, 503)
+        t.ok("PUT", path, {"enabled": False})
+        assert answered(b"<html>") == slot
+
+
+def test_a_routing_webhook_reaches_no_private_address_where_they_are_denied(binary):
+    endpoint = Endpoint()
+    with Tandem(binary, ["net.private_targets=deny"]) as t:
+        trunk = t.ok("POST", "/core/trunks", {"name": "x"})["id"]
+        t.ok("POST", "/core/phone-numbers", {"phone_number": "+14155550100", "trunk_id": trunk})
+        fallback = t.agent(ECHO, ["+14155550100"])
+        port = endpoint.url.rsplit(":", 1)[1]
+        hook = lambda host: {"workflow_definition": {"type": "webhook", "url": f"http://{host}:{port}"}, "fallback_agent_id": fallback}
+        status, answer = t.request("PUT", "/core/inbound-routing-config", hook("127.0.0.1"))
+        assert status == 422 and "url" in answer["detail"], answer
+        assert t.request("POST", "/core/webhooks", {"url": endpoint.url})[0] == 422
+        t.ok("PUT", "/core/inbound-routing-config", hook("localhost"))
+        call = Call(t.udp, "+14155550100")
+        assert call.final() == 200
+        call.bye()
+        hooked = t.ok("POST", "/core/webhooks", {"url": f"http://localhost:{port}"})["id"]
+        t.ok("POST", f"/core/webhooks/{hooked}/test")
+        wait_for("refused", 5, lambda: "allow" in (t.ok("GET", f"/core/webhooks/{hooked}/deliveries")[0]["error"] or ""))
+        assert endpoint.got == []
+
+
+def test_a_trunks_limit_is_exact_under_a_burst(binary):
+    with Tandem(binary) as t:
+        trunk = t.ok("POST", "/core/trunks", {"name": "x", "max_concurrent_calls": 3})["id"]
+        t.ok("POST", "/core/phone-numbers", {"phone_number": "+14155550100", "trunk_id": trunk})
+        t.agent(ECHO, ["+14155550100"])
+        calls = at_once(20, lambda n: Call(t.udp, "+14155550100"))
+        finals = [call.final() for call in calls]
+        assert finals.count(200) == 3, finals
+        for call, final in zip(calls, finals):
+            if final == 200:
+                call.bye()
+        wait_for("room again", 3, lambda: t.ok("GET", f"/core/trunks/{trunk}/health")["active_calls"] == 0)
+        assert Call(t.udp, "+14155550100").final() == 200
 
 
 def test_webhooks_are_told_until_they_listen(binary):

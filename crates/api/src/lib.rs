@@ -9,7 +9,6 @@ mod docs;
 pub mod error;
 mod etag;
 mod extract;
-mod hang_up;
 pub mod health;
 mod idempotency;
 mod pagination;

@@ -4,7 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use model::{
-    ConversationStatus, DeliveryState, Direction, EndedBy, MediaEncryption, Transport, WebhookEvent,
+    ConversationStatus, DeliveryState, Direction, EndedBy, MediaEncryption, TransferMode, Transport,
+    WebhookEvent,
 };
 use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -128,6 +129,7 @@ enums! {
     EndedByText = EndedBy,
     DeliveryStateText = DeliveryState,
     WebhookEventText = WebhookEvent,
+    TransferModeText = TransferMode,
 }
 
 /// A scope.

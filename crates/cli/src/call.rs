@@ -128,7 +128,7 @@ async fn watch(
             return Ok(());
         }
     }
-    Err(CliError::Usage("the node has ended the stream of events".to_owned()))
+    Err(CliError::Ended)
 }
 
 /// Shows one change; whether the call is over.

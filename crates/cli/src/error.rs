@@ -11,6 +11,9 @@ pub enum CliError {
     /// The API said no, or did not answer.
     #[error(transparent)]
     Api(#[from] ClientError),
+    /// The node has ended a stream that was to go on.
+    #[error("the node has ended the stream of events")]
+    Ended,
     /// The answer could not be written.
     #[error("the answer cannot be written: {0}")]
     Output(#[from] std::io::Error),
@@ -24,7 +27,7 @@ impl CliError {
         match self {
             Self::Usage(_) | Self::Api(ClientError::Address(_)) => 2,
             Self::Api(ClientError::Refused { status: 401 | 403, .. }) => 4,
-            Self::Api(_) | Self::Output(_) => 1,
+            Self::Api(_) | Self::Ended | Self::Output(_) => 1,
         }
     }
 }

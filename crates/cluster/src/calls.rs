@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    AgentConfig, AgentId, AgentVersionId, Conversation, ConversationId, OrganizationId, Secret, Step,
-    Timestamp, TrunkId,
+    AgentConfig, AgentId, AgentVersionId, Conversation, ConversationId, OrganizationId, Step, Timestamp,
+    TransferMode, TransferTarget, TrunkId,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -86,6 +86,17 @@ pub struct TlsSession {
     pub not_after: Timestamp,
 }
 
+/// Handing a call to somebody else.
+#[derive(Debug, Clone)]
+pub struct Transfer {
+    /// Who.
+    pub to: TransferTarget,
+    /// How.
+    pub mode: TransferMode,
+    /// How long the target may take to answer.
+    pub timeout: Duration,
+}
+
 /// What can be asked of calls.
 #[derive(Debug)]
 pub enum CallCommand {
@@ -93,13 +104,8 @@ pub enum CallCommand {
     Originate(Box<Originate>, oneshot::Sender<Result<(), CallError>>),
     /// Hang up (CANCEL before answer, BYE after). Answered with the final record.
     End(ConversationId, oneshot::Sender<Result<Conversation, CallError>>),
-    /// Hang up for the call's agent, which shows its runtime's secret; `None` when the API knows it by a key.
-    EndByAgent(
-        OrganizationId,
-        ConversationId,
-        Option<Secret>,
-        oneshot::Sender<Result<Conversation, CallError>>,
-    ),
+    /// Hand a live call to somebody else. Answered once that has begun.
+    Transfer(ConversationId, Box<Transfer>, oneshot::Sender<Result<Conversation, CallError>>),
     /// Judge a call that might come.
     Simulate(Box<Simulate>, oneshot::Sender<Result<Simulated, CallError>>),
     /// Send OPTIONS to a trunk's carrier.
@@ -112,6 +118,18 @@ pub enum CallError {
     /// No such call is live.
     #[error("the call is not in progress")]
     NotLive,
+    /// It has no answer yet.
+    #[error("the call has not been answered yet")]
+    NotAnswered,
+    /// One transfer at a time.
+    #[error("the call is being transferred already")]
+    Transferring,
+    /// No number or gateway of the organization.
+    #[error("to names a host that is the address of none of the organization's trunks")]
+    TargetRefused,
+    /// The target cannot be called from here.
+    #[error("the call's trunk has no outbound_config to place the second call by")]
+    NoWayOut,
     /// The node is draining or at its limit, or too many commands wait.
     #[error("this node takes no calls right now")]
     Busy,
@@ -121,9 +139,6 @@ pub enum CallError {
     /// The trunk has begun `max_calls_per_second` calls in this second.
     #[error("the trunk begins as many calls a second as its max_calls_per_second allows")]
     TrunkRate,
-    /// The secret is not the agent's.
-    #[error("the secret is not that of the call's agent")]
-    Denied,
     /// The edge is not running.
     #[error("the SIP edge is not running")]
     Down,
@@ -162,14 +177,9 @@ impl Cluster {
         self.ask(|reply| CallCommand::End(id, reply)).await
     }
 
-    /// Ends a live call for its agent and returns its final record.
-    pub async fn end_call_by_agent(
-        &self,
-        organization: OrganizationId,
-        id: ConversationId,
-        secret: Option<Secret>,
-    ) -> Result<Conversation, CallError> {
-        self.ask(|reply| CallCommand::EndByAgent(organization, id, secret, reply)).await
+    /// Begins to hand a live call to somebody else, and returns its record as it stands.
+    pub async fn transfer_call(&self, id: ConversationId, to: Transfer) -> Result<Conversation, CallError> {
+        self.ask(|reply| CallCommand::Transfer(id, Box::new(to), reply)).await
     }
 
     /// Tells what a call would get.

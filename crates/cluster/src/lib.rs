@@ -7,7 +7,9 @@ mod presence;
 
 use std::sync::Arc;
 
-pub use calls::{CallCommand, CallError, CallInbox, Originate, Probed, Simulate, Simulated, TlsSession};
+pub use calls::{
+    CallCommand, CallError, CallInbox, Originate, Probed, Simulate, Simulated, TlsSession, Transfer,
+};
 pub use config::{ConfigFeed, NotApplied};
 pub use presence::SipPresence;
 

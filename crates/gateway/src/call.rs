@@ -1,12 +1,14 @@
 //! One call: the only place where signalling and media meet. A session says "an offer is needed" or "this answer
 //! came", the call asks `media` and hands the bytes back; neither knows the other.
 
-mod agent;
 mod attempt;
 mod finish;
 pub(crate) mod inbound;
 mod offer;
 pub(crate) mod outbound;
+mod replace;
+pub(crate) mod second_leg;
+mod transfer;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cluster::CallError;
+use media::link::Link;
 use media::offer_answer::{Negotiated, OfferAnswer};
 use media::session::{Agent, MediaEvent};
 use model::{AgentConfig, Conversation, ConversationStatus, Direction, Step, Timestamp};
@@ -22,18 +25,36 @@ use signaling::{Ended, Event, Hop, Message, Reason, Refusal, Session, StatusCode
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::CallPermit;
-use crate::agent_link::{AgentLink, NotReady, ReadyAgent, ToAgent};
+use crate::agent_link::NotReady;
 use crate::calls::{CallInput, Key, Mailbox};
 use crate::edge::Edge;
 use crate::media_shard::Leg;
 use crate::rtp_ports::RtpSocket;
 use crate::sip_status::OurReason;
 
+use transfer::Transfer;
+
 /// How long the API waits for a call it ended; a carrier that does not answer a CANCEL takes longer (64·T1).
 const END_WAIT: Duration = Duration::from_secs(2);
 
 type Waiter = oneshot::Sender<Result<Conversation, CallError>>;
-type Preparing = Pin<Box<dyn Future<Output = Result<ReadyAgent, NotReady>> + Send>>;
+type Preparing = Pin<Box<dyn Future<Output = Result<Agent, NotReady>> + Send>>;
+
+/// What an agent is told of its call beyond the audio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AgentNotice {
+    /// The other side has put the call on hold: nothing said is heard.
+    Hold,
+    /// And has taken it up again.
+    Resume,
+    /// Somebody else has the caller from now on.
+    Transferred,
+    /// The caller is still the agent's.
+    TransferFailed {
+        /// SIP status of what stood in the way.
+        status: u16,
+    },
+}
 
 /// A call in progress.
 struct Call {
@@ -59,13 +80,18 @@ struct Call {
     socket: Option<RtpSocket>,
     agent: Option<Agent>,
     preparing: Option<Preparing>,
-    /// The way to an agent elsewhere.
-    link: Option<AgentLink>,
-    /// The SIP status the agent refused the call with.
-    refusal: Option<u16>,
     leg: Option<Leg>,
     /// The peer has put us on hold.
     on_hold: bool,
+    /// The port that RTP comes to, whoever the other side is.
+    rtp_port: u16,
+    transfer: Option<Box<Transfer>>,
+    /// The first leg's end of a bridge, until the second one is answered.
+    bridge: Option<Arc<Link>>,
+    /// The agent has said everything while a transfer was under way.
+    agent_done: bool,
+    /// Keys of dialogs that took the place of the first.
+    more_keys: Vec<Key>,
     ours: Option<OurReason>,
     deadline: Option<(Instant, OurReason)>,
     /// When a target that has said nothing is left for the next.
@@ -104,10 +130,16 @@ async fn linger(edge: &Arc<Edge>, session: &mut Session, inputs: &mut mpsc::Rece
         tokio::select! {
             input = inputs.recv() => match input {
                 Some(CallInput::Sip(message)) => session.handle_message(message.0, message.1, Instant::now()),
-                Some(CallInput::End(waiter) | CallInput::EndByAgent(.., waiter)) => {
+                Some(CallInput::End(waiter) | CallInput::Transfer(_, waiter)) => {
                     let _ = waiter.send(Err(CallError::NotLive));
                 }
-                Some(_) => {}
+                Some(CallInput::Second(event)) => second_leg::discard(edge, event),
+                Some(CallInput::Replace(invite)) => {
+                    let (invite, hop) = *invite;
+                    let answer = signaling::stateless::respond(&invite, StatusCode(481), None, &[], hop, &edge.key);
+                    let _ = edge.transports.send(answer.hop, answer.bytes);
+                }
+                Some(CallInput::Media(_) | CallInput::Drain) => {}
                 None => return,
             },
             () = tokio::time::sleep_until(due.into()) => session.handle_timeout(Instant::now()),
@@ -133,7 +165,6 @@ impl Call {
         self.conversation.sip_status = Some(status.0);
         let longest = Duration::from_secs(self.config.max_duration_s.into());
         self.deadline = Some((now + longest, OurReason::MaxDuration));
-        self.tell_agent(ToAgent::Started);
     }
 
     fn ringing(&mut self) {
@@ -168,29 +199,32 @@ impl Call {
     /// When [`Call::on_time`] is wanted.
     fn due(&self) -> Option<Instant> {
         let deadline = self.deadline.map(|(at, _)| at);
-        let due = [self.session.poll_timeout(), deadline, self.waiters_until, self.try_until];
+        let transfer = self.transfer.as_ref().and_then(|t| t.until());
+        let due = [self.session.poll_timeout(), deadline, self.waiters_until, self.try_until, transfer];
         due.into_iter().flatten().min()
     }
 
-    /// The task of an earlier attempt that a message is of.
-    fn of_earlier_attempt(&self, message: &Message) -> Option<Mailbox> {
-        let earlier =
-            self.conversation.direction == Direction::Outbound && message.call_id() != self.session.call_id();
-        earlier.then(|| self.edge.calls.find(message)).flatten()
+    /// Hands a message on to the task of an earlier attempt, or of a dialog that another one took the place of. What
+    /// finds its mailbox full is lost as on a network.
+    fn hand_on(&self, message: Box<(Message, Hop)>) {
+        let earlier = self.edge.calls.find(&message.0).filter(|found| !found.same_channel(&self.mailbox));
+        if let Some(mailbox) = earlier {
+            let _ = mailbox.try_send(CallInput::Sip(message));
+        }
     }
 
     fn on_input(&mut self, input: Option<CallInput>, now: Instant) {
         match input {
-            Some(CallInput::Sip(message)) => match self.of_earlier_attempt(&message.0) {
-                // What finds its mailbox full is lost as on a network.
-                Some(mailbox) => drop(mailbox.try_send(CallInput::Sip(message))),
-                None => self.session.handle_message(message.0, message.1, now),
-            },
-            Some(CallInput::Media(event)) => self.on_media(event, now),
-            Some(CallInput::Agent(event)) => self.on_agent(event, now),
-            Some(CallInput::EndByAgent(organization, secret, waiter)) => {
-                self.end_by_agent(organization, secret.as_ref(), waiter, now);
+            Some(CallInput::Sip(message)) if message.0.call_id() != self.session.call_id() => {
+                self.hand_on(message);
             }
+            Some(CallInput::Sip(message)) => self.session.handle_message(message.0, message.1, now),
+            Some(CallInput::Media(event)) => self.on_media(event, now),
+            Some(CallInput::Transfer(asked, reply)) => {
+                let _ = reply.send(self.transfer(&asked, now));
+            }
+            Some(CallInput::Second(event)) => self.on_second(event, now),
+            Some(CallInput::Replace(invite)) => self.on_replace(*invite, now),
             Some(CallInput::End(waiter)) => {
                 self.waiters.push(waiter);
                 self.waiters_until.get_or_insert(now + END_WAIT);
@@ -201,17 +235,23 @@ impl Call {
         }
     }
 
+    fn on_prepared(&mut self, ready: Result<Agent, NotReady>, now: Instant) {
+        self.preparing = None;
+        match ready {
+            Ok(agent) => self.answer(agent, now),
+            Err(not_ready) => {
+                self.advice = Some(not_ready.to_string());
+                self.end(OurReason::AgentNotReady, now);
+            }
+        }
+    }
+
     fn on_time(&mut self, now: Instant) {
         if let Some((_, reason)) = self.deadline.filter(|(at, _)| *at <= now) {
             self.deadline = None;
-            if reason == OurReason::AgentNotReady {
-                self.advice = Some(format!(
-                    "The agent was not ready within its answer_timeout_ms of {}.",
-                    self.config.answer_timeout_ms
-                ));
-            }
             self.end(reason, now);
         }
+        self.time_transfer(now);
         if self.waiters_until.is_some_and(|at| at <= now) {
             self.waiters_until = None;
             for waiter in self.waiters.drain(..) {
@@ -228,6 +268,7 @@ impl Call {
 
     fn on_media(&mut self, event: MediaEvent, now: Instant) {
         match event {
+            MediaEvent::PlayFinished if self.transfer.is_some() => self.agent_done = true,
             MediaEvent::PlayFinished => self.end(OurReason::Agent, now),
             MediaEvent::Timeout { ever_received } => {
                 self.advice = Some(if ever_received {
@@ -239,7 +280,7 @@ impl Call {
             }
             MediaEvent::FirstPacket => {}
             MediaEvent::Digit { digit, duration_ms } => {
-                self.tell_agent(ToAgent::Digit { digit, duration_ms });
+                tracing::debug!(conversation = %self.conversation.id, %digit, duration_ms, "digit received");
             }
         }
     }
@@ -268,11 +309,8 @@ impl Call {
                 self.record();
             }
             Event::Modified { status, sdp } => self.take_modified(status, sdp.as_deref(), now),
-            // Nothing of ours asks for either yet.
-            Event::Refer { .. } => {
-                self.session.refuse_refer(&Refusal::new(StatusCode(603)), now);
-            }
-            Event::Referral(_) => {}
+            Event::Refer { target } => self.on_refer(&target, now),
+            Event::Referral(referral) => self.on_referral(referral, now),
             Event::Confirmed { sdp } => {
                 if self.offered {
                     self.take_answer(sdp.as_deref(), now);
@@ -290,10 +328,7 @@ impl Call {
         self.preparing = None;
         let inbound = self.conversation.direction == Direction::Inbound;
         if inbound && self.conversation.answered_at.is_none() {
-            let status = match reason {
-                OurReason::Drain => 503,
-                _ => self.refusal.unwrap_or(480),
-            };
+            let status = if reason == OurReason::Drain { 503 } else { 480 };
             self.session
                 .refuse(Refusal { status: StatusCode(status), reason: None, headers: Vec::new() }, now);
         } else {
@@ -307,6 +342,11 @@ impl Call {
         }
     }
 
+    /// What the agent is told of its call beyond the audio.
+    fn tell_agent(&mut self, notice: AgentNotice) {
+        tracing::debug!(conversation = %self.conversation.id, ?notice, "agent notice");
+    }
+
     /// Writes the call's present state down.
     fn record(&mut self) {
         self.conversation.updated_at = Timestamp::now();
@@ -314,7 +354,7 @@ impl Call {
     }
 }
 
-async fn prepared(preparing: &mut Option<Preparing>) -> Result<ReadyAgent, NotReady> {
+async fn prepared(preparing: &mut Option<Preparing>) -> Result<Agent, NotReady> {
     match preparing {
         Some(future) => future.await,
         None => std::future::pending().await,

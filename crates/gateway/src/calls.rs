@@ -1,14 +1,14 @@
 //! The live calls: which task owns a SIP message, and which one a conversation.
 
 use ahash::{AHashMap, RandomState};
-use cluster::CallError;
+use cluster::{CallError, Transfer};
 use media::session::MediaEvent;
-use model::{Conversation, ConversationId, OrganizationId, Secret};
+use model::{Conversation, ConversationId};
 use parking_lot::Mutex;
 use signaling::{Hop, Message, NameAddr, Peek, Request};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::agent_link::AgentEvent;
+use crate::call::second_leg::SecondEvent;
 
 /// Messages that may wait for one call; a storm beyond it is dropped and counted, and hurts no other call.
 pub(crate) const MAILBOX: usize = 32;
@@ -21,12 +21,14 @@ pub(crate) enum CallInput {
     Sip(Box<(Message, Hop)>),
     /// Something happened on its RTP stream.
     Media(MediaEvent),
-    /// Its agent has something to say.
-    Agent(AgentEvent),
     /// The API wants it ended.
     End(oneshot::Sender<Result<Conversation, CallError>>),
-    /// Its agent wants it ended, and says so over the API with its runtime's secret, or a key that needs none.
-    EndByAgent(OrganizationId, Option<Secret>, oneshot::Sender<Result<Conversation, CallError>>),
+    /// The API or the agent wants it handed to somebody else.
+    Transfer(Box<Transfer>, oneshot::Sender<Result<Conversation, CallError>>),
+    /// Something happened on the second leg of a transfer.
+    Second(SecondEvent),
+    /// An INVITE whose Replaces names a dialog with the call's tag.
+    Replace(Box<(Request, Hop)>),
     /// The node is leaving.
     Drain,
 }
@@ -77,7 +79,7 @@ impl Calls {
                 None => self.initial_key(request)?,
             },
         };
-        self.dialogs(key).lock().get(&key).cloned()
+        self.dialog(key)
     }
 
     /// Whether a message that was only looked at belongs to a call.
@@ -96,6 +98,11 @@ impl Calls {
     /// The key of an INVITE that begins a call; `None` without a From tag.
     pub(crate) fn initial_key(&self, invite: &Request) -> Option<Key> {
         Some(self.remote_key(invite.call_id(), invite.from_tag()?))
+    }
+
+    /// The call of a dialog side.
+    pub(crate) fn dialog(&self, key: Key) -> Option<Mailbox> {
+        self.dialogs(key).lock().get(&key).cloned()
     }
 
     fn dialogs(&self, key: Key) -> &Mutex<AHashMap<Key, Mailbox>> {

@@ -35,13 +35,13 @@ pub(crate) async fn serve(edge: Arc<Edge>, mut inbox: CallInbox) {
                     let _ = reply.send(Err(CallError::Busy));
                 }
             }
-            Some(CallCommand::EndByAgent(organization, id, secret, reply)) => {
+            Some(CallCommand::Transfer(id, asked, reply)) => {
                 let Some(mailbox) = edge.calls.conversation(id) else {
                     let _ = reply.send(Err(CallError::NotLive));
                     continue;
                 };
-                if let Err(unsent) = mailbox.try_send(CallInput::EndByAgent(organization, secret, reply))
-                    && let CallInput::EndByAgent(.., reply) = unsent.into_inner()
+                if let Err(unsent) = mailbox.try_send(CallInput::Transfer(asked, reply))
+                    && let CallInput::Transfer(_, reply) = unsent.into_inner()
                 {
                     let _ = reply.send(Err(CallError::Busy));
                 }

@@ -37,6 +37,11 @@ impl Directory {
         self.trunks.get(&id)
     }
 
+    /// All trunks.
+    pub(crate) fn trunks(&self) -> impl Iterator<Item = &Arc<Trunk>> {
+        self.trunks.values()
+    }
+
     /// A number.
     #[must_use]
     pub fn number(&self, number: &E164) -> Option<&Arc<PhoneNumber>> {

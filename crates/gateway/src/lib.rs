@@ -4,6 +4,7 @@
 mod admission;
 mod advertise;
 mod agent_link;
+mod bridge;
 mod call;
 mod calls;
 mod commands;
@@ -24,6 +25,7 @@ mod simulate;
 mod sip_status;
 mod strangers;
 mod targets;
+mod transfer_target;
 mod transport;
 mod webhook;
 

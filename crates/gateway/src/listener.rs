@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use model::{InboundAuth, RuleResult, Step, Trunk};
-use signaling::{Hop, Malformed, Message, Method, Request, StatusCode, stateless};
+use signaling::{HeaderName, Hop, Malformed, Message, Method, Replaces, Request, StatusCode, stateless};
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
@@ -132,6 +132,9 @@ fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) -> bool {
         refuse(edge, &request, StatusCode(422), None, &[("Min-SE", &min)], hop, Counter::RejectedMalformed);
         return false;
     }
+    if request.header(HeaderName::Replaces).is_some() {
+        return replace(edge, request, hop);
+    }
     let directory = edge.directory.load();
     let authenticate = |trunk: &Trunk, auth: &InboundAuth| {
         edge.inbound_digest.judge(&request, hop, trunk, auth, &edge.counters, Instant::now())
@@ -176,6 +179,29 @@ fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) -> bool {
         inputs,
     ));
     true
+}
+
+/// An INVITE that is to take the place of a dialog (RFC 3891 3): the call of that dialog decides.
+fn replace(edge: &Arc<Edge>, request: Request, hop: Hop) -> bool {
+    let only = request.headers(HeaderName::Replaces).count() == 1;
+    let named = request.header(HeaderName::Replaces).filter(|_| only).and_then(Replaces::parse);
+    let Some(named) = named else {
+        refuse(edge, &request, StatusCode(400), None, &[], hop, Counter::RejectedMalformed);
+        return false;
+    };
+    let key = edge.calls.local_key(&named.call_id, &named.to_tag);
+    let (Some(mailbox), Some(own)) = (edge.calls.dialog(key), edge.calls.initial_key(&request)) else {
+        refuse(edge, &request, StatusCode(481), None, &[], hop, Counter::RejectedNoDialog);
+        return false;
+    };
+    // Repetitions find the call by this; it is taken off with the dialog that the INVITE makes.
+    edge.calls.add_dialog(own, mailbox.clone());
+    let taken = mailbox.try_send(CallInput::Replace(Box::new((request, hop)))).is_ok();
+    if !taken {
+        edge.calls.remove_dialog(own);
+        edge.counters.count(Counter::DroppedCallQueue);
+    }
+    taken
 }
 
 /// Refuses for a reason that is written down, once for an INVITE and its retransmissions.
@@ -282,7 +308,7 @@ fn draining() -> NoPlace {
 }
 
 /// A place for a call, on the node and on its trunk.
-fn place(edge: &Edge, trunk: Option<&Trunk>) -> Result<CallPermit, NoPlace> {
+pub(crate) fn place(edge: &Edge, trunk: Option<&Trunk>) -> Result<CallPermit, NoPlace> {
     if edge.is_draining() {
         return Err(draining());
     }

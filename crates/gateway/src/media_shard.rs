@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ahash::AHashMap;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use media::offer_answer::Negotiated;
-use media::session::{Outbox, Session, Statistics};
+use media::session::{Agent, Outbox, Session, Statistics};
 use parking_lot::Mutex;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
@@ -36,6 +36,7 @@ enum Command {
     Open { leg: u64, socket: RtpSocket, session: Box<Session>, call: mpsc::Sender<CallInput> },
     Start(u64),
     Update(u64, Box<Negotiated>),
+    SetAgent(u64, Box<Agent>),
     Close(u64),
     Stop,
 }
@@ -73,6 +74,11 @@ impl Leg {
     /// The call is answered: playout begins.
     pub(crate) fn start(&self) {
         self.shard.send(Command::Start(self.id));
+    }
+
+    /// Somebody else speaks and hears from now on.
+    pub(crate) fn set_agent(&self, agent: Agent) {
+        self.shard.send(Command::SetAgent(self.id, Box::new(agent)));
     }
 
     /// A new offer and answer.
@@ -234,6 +240,12 @@ impl Worker {
             Command::Update(leg, negotiated) => {
                 if let Some(state) = self.legs.get_mut(&leg) {
                     state.session.update(*negotiated, now);
+                    self.after(leg);
+                }
+            }
+            Command::SetAgent(leg, agent) => {
+                if let Some(state) = self.legs.get_mut(&leg) {
+                    state.session.set_agent(*agent, now);
                     self.after(leg);
                 }
             }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use media::session::Agent;
 use model::{AgentConfig, Conversation, MediaEncryption, OutboundConfig, RuleResult, Step, Trunk};
 use signaling::{Hop, Invite, Transport, digest};
 
 use crate::advertise::uri_host;
-use crate::agent_link::{self, CallFacts, ReadyAgent};
-use crate::calls::Mailbox;
+use crate::agent_link;
 use crate::edge::Edge;
 use crate::targets::Targets;
 
@@ -40,7 +40,7 @@ impl Failure {
 
 /// What an outbound call needs before its INVITE.
 pub(crate) struct Ready {
-    pub(crate) agent: ReadyAgent,
+    pub(crate) agent: Agent,
     pub(crate) targets: Targets,
     pub(crate) carrier: OutboundConfig,
 }
@@ -50,8 +50,6 @@ pub(crate) async fn prepare(
     edge: &Arc<Edge>,
     trunk: Option<&Trunk>,
     config: &AgentConfig,
-    facts: CallFacts,
-    call: Mailbox,
 ) -> Result<Ready, Failure> {
     let Some(carrier) = trunk.and_then(|t| t.outbound_config.clone()) else {
         return Err(Failure {
@@ -61,6 +59,25 @@ pub(crate) async fn prepare(
             advice: "Set the trunk's outbound_config with PUT /core/trunks/{id}.",
         });
     };
+    encryption_carried(&carrier)?;
+    let targets = Targets::of(&carrier)?;
+    let limit = Duration::from_millis(config.answer_timeout_ms.into());
+    let agent = agent_link::prepare(config, &edge.audio_files, &edge.settings.media.audio_dir);
+    let agent = match tokio::time::timeout(limit, agent).await {
+        Ok(Ok(agent)) => agent,
+        Ok(Err(not_ready)) => return Err(agent_failure(not_ready.to_string())),
+        Err(_) => {
+            return Err(agent_failure(format!(
+                "the agent was not ready within {} ms",
+                config.answer_timeout_ms
+            )));
+        }
+    };
+    Ok(Ready { agent, targets, carrier })
+}
+
+/// What the trunk wants is carried, or nothing is sent: never in clear instead.
+pub(crate) fn encryption_carried(carrier: &OutboundConfig) -> Result<(), Failure> {
     if carrier.media_encryption != MediaEncryption::Disable {
         return Err(Failure {
             rule: "media_encryption",
@@ -72,24 +89,7 @@ pub(crate) async fn prepare(
             advice: "Set the trunk's outbound_config.media_encryption to SIP_MEDIA_ENCRYPT_DISABLE.",
         });
     }
-    let targets = Targets::of(&carrier)?;
-    let limit = Duration::from_millis(config.answer_timeout_ms.into());
-    let agent = agent_link::prepare(edge, config, facts, call);
-    let agent = match tokio::time::timeout(limit, agent).await {
-        Ok(Ok(agent)) => agent,
-        Ok(Err(not_ready)) => {
-            let refused = not_ready.status.map(|_| "agent_refused");
-            let failure = agent_failure(not_ready.why);
-            return Err(Failure { reason: refused.unwrap_or(failure.reason), ..failure });
-        }
-        Err(_) => {
-            return Err(agent_failure(format!(
-                "the agent was not ready within {} ms",
-                config.answer_timeout_ms
-            )));
-        }
-    };
-    Ok(Ready { agent, targets, carrier })
+    Ok(())
 }
 
 fn agent_failure(detail: String) -> Failure {

@@ -15,16 +15,14 @@ pub(crate) struct Outcome {
 /// Why we ended a call ourselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OurReason {
+    /// Somebody else has the call.
+    Transfer,
     /// `POST …/end`.
     Api,
     /// The agent hung up.
     Agent,
     /// The agent could not be made ready.
     AgentNotReady,
-    /// The agent did not want the call.
-    AgentRefused,
-    /// The agent's connection broke.
-    AgentGone,
     /// An outbound call rang too long.
     RingTimeout,
     /// The call reached its longest duration.
@@ -40,10 +38,8 @@ pub(crate) enum OurReason {
 impl OurReason {
     fn code(self) -> Option<&'static str> {
         match self {
-            Self::Api | Self::Agent => None,
+            Self::Api | Self::Agent | Self::Transfer => None,
             Self::AgentNotReady => Some("agent_not_ready"),
-            Self::AgentRefused => Some("agent_refused"),
-            Self::AgentGone => Some("agent_gone"),
             Self::RingTimeout => Some("ring_timeout"),
             Self::MaxDuration => Some("max_duration"),
             Self::MediaTimeout => Some("media_timeout"),
@@ -54,8 +50,8 @@ impl OurReason {
 
     fn ended_by(self) -> EndedBy {
         match self {
-            Self::Api => EndedBy::Api,
-            Self::Agent | Self::AgentRefused => EndedBy::Agent,
+            Self::Api | Self::Transfer => EndedBy::Api,
+            Self::Agent => EndedBy::Agent,
             _ => EndedBy::System,
         }
     }

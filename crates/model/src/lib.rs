@@ -11,10 +11,10 @@ pub mod inbound_routing;
 pub mod invalid;
 pub mod number;
 pub mod organization;
-pub mod runtime;
 pub mod secret;
 pub mod target;
 pub mod time;
+mod transfer;
 pub mod trunk;
 pub mod webhook;
 
@@ -29,9 +29,9 @@ pub use id::{
 pub use invalid::Invalid;
 pub use number::{E164, PhoneNumber};
 pub use organization::{DestinationPrefix, Organization, Scope};
-pub use runtime::{Audiosocket, MediaStream, OpenaiRealtime, TandemLink};
 pub use secret::Secret;
 pub use target::{PrivateTargets, TargetRefused};
 pub use time::Timestamp;
+pub use transfer::{TransferMode, TransferTarget};
 pub use trunk::{InboundAuth, InboundConfig, MediaEncryption, OutboundConfig, Transport, Trunk};
 pub use webhook::{Delivery, DeliveryState, Webhook, WebhookEvent};

@@ -62,6 +62,8 @@ pub struct InboundConfig {
     pub auth: Option<InboundAuth>,
     /// Addresses that may send RTP besides the signalled ones; `None` means none.
     pub media_addresses: Option<Vec<AddressRange>>,
+    /// Whether the carrier may transfer calls: by REFER, or by an INVITE that replaces one.
+    pub allow_transfers: bool,
 }
 
 /// The account a carrier's INVITEs are challenged for.

@@ -113,7 +113,6 @@ mod tests {
             codec: None,
             media_encryption: None,
             notes: Vec::new(),
-            transcript: Vec::new(),
         }
     }
 

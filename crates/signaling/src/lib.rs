@@ -13,8 +13,8 @@ pub mod transaction;
 
 pub use hop::{Hop, Transmit, Transport};
 pub use message::{
-    CSeq, HeaderName, Malformed, Message, Method, NameAddr, Peek, Request, RequestBuilder, Response,
-    ResponseBuilder, StatusCode, StreamItem, StreamParser, Uri, Via,
+    CSeq, HeaderName, Malformed, Message, Method, NameAddr, Peek, Replaces, Request, RequestBuilder,
+    Response, ResponseBuilder, StatusCode, StreamItem, StreamParser, Uri, Via,
 };
 pub use options::Options;
 pub use session::{

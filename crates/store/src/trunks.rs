@@ -54,6 +54,8 @@ struct InboundText {
     auth_username: Option<String>,
     #[serde(default)]
     media_addresses: Option<String>,
+    #[serde(default)]
+    allow_transfers: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,6 +79,7 @@ fn inbound_text(config: &InboundConfig) -> Result<String, StoreError> {
         allowed_addresses: ranges_to_text(config.allowed_addresses.as_ref()),
         auth_username: config.auth.as_ref().map(|auth| auth.username.clone()),
         media_addresses: ranges_to_text(config.media_addresses.as_ref()),
+        allow_transfers: config.allow_transfers,
     };
     serde_json::to_string(&text).map_err(|_| CORRUPT)
 }
@@ -132,6 +135,7 @@ fn trunk(row: &SqliteRow, passwords: Passwords) -> Result<Trunk, StoreError> {
                     password: passwords.inbound.unwrap_or_else(sealed),
                 }),
                 media_addresses: ranges_from_text(text.media_addresses.as_deref())?,
+                allow_transfers: text.allow_transfers,
             })
         })
         .transpose()?;

@@ -4,6 +4,7 @@ mod agent_config;
 mod agent_versions;
 mod agents;
 mod conversation_start;
+mod conversation_transfer;
 mod conversations;
 mod decisions;
 mod deploy_as_sip;
@@ -50,6 +51,7 @@ pub(crate) fn routes() -> Routes {
         .merge(deploy_as_sip::routes())
         .merge(agent_config::routes())
         .merge(conversation_start::routes())
+        .merge(conversation_transfer::routes())
         .merge(conversations::routes())
         .merge(organization::routes())
         .merge(inbound_routing::routes())

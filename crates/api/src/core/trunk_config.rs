@@ -41,6 +41,11 @@ pub(super) struct InboundConfigIn {
     #[serde(default)]
     #[schema(max_items = 256)]
     media_addresses: Option<Vec<String>>,
+    /// Let the carrier transfer calls, by REFER to a number of the organization or to somebody at the address of one
+    /// of its trunks, or by an INVITE that replaces a call (RFC 3891).
+    #[serde(default)]
+    #[schema(default = false)]
+    allow_transfers: bool,
 }
 
 /// How to reach the carrier to place calls.
@@ -135,6 +140,7 @@ impl TryFrom<Strict<InboundConfigIn>> for InboundConfig {
             allowed_addresses,
             auth,
             media_addresses,
+            allow_transfers: config.allow_transfers,
         })
     }
 }
@@ -211,6 +217,10 @@ pub(super) struct InboundConfigOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     media_addresses: Option<Vec<String>>,
+    /// Whether the carrier may transfer calls; left out when not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    allow_transfers: bool,
 }
 
 /// How to reach the carrier to place calls. The password is never shown.
@@ -248,6 +258,7 @@ impl From<InboundConfig> for InboundConfigOut {
             allowed_addresses: config.allowed_addresses.map(texts),
             auth_username: config.auth.map(|auth| auth.username),
             media_addresses: config.media_addresses.map(texts),
+            allow_transfers: config.allow_transfers,
         }
     }
 }

@@ -268,3 +268,51 @@ async fn calls_are_filtered() {
     let shown = api.get(&format!("/core/agents/{agent}")).await.expect(200).body;
     assert_eq!(shown["conversation_statistics"]["total"], 2);
 }
+
+#[tokio::test]
+async fn a_live_call_is_transferred() {
+    let (api, agent) = ready().await;
+    let placed = api.post("/core/conversations", call(&agent)).await.expect(202);
+    let id = placed.body["conversation"]["id"].as_str().unwrap().to_owned();
+    let path = format!("/core/conversations/{id}/transfer");
+    let begun = api.post(&path, json!({"to": "+14155550199"})).await.expect(202);
+    assert_eq!(begun.body["id"], json!(id));
+    let body = json!({"to": "sip:1001@pbx.example:5070", "mode": "bridge", "timeout_s": 60});
+    api.post(&path, body).await.expect(202);
+    let asked: Vec<_> = {
+        let edge = api.edge.lock().unwrap();
+        edge.transferred.iter().map(|t| (t.to.to_string(), t.mode.as_str(), t.timeout.as_secs())).collect()
+    };
+    assert_eq!(
+        asked,
+        [("+14155550199".to_owned(), "auto", 30), ("sip:1001@pbx.example:5070".to_owned(), "bridge", 60)]
+    );
+    for (body, field) in [
+        (json!({}), "to"),
+        (json!({"to": "1001"}), "to"),
+        (json!({"to": "sip:a@b;transport=tcp"}), "to"),
+        (json!({"to": "+14155550199", "mode": "warm"}), "mode"),
+        (json!({"to": "+14155550199", "timeout_s": 4}), "timeout_s"),
+        (json!({"to": "+14155550199", "timeout_s": 121}), "timeout_s"),
+        (json!({"to": "+14155550199", "x": 1}), "x"),
+    ] {
+        let refused = api.post(&path, body).await.expect(422);
+        assert!(refused.detail().contains(field), "{}", refused.detail());
+    }
+    for (error, status) in [
+        (CallError::NotLive, 409),
+        (CallError::NotAnswered, 409),
+        (CallError::Transferring, 409),
+        (CallError::TargetRefused, 400),
+        (CallError::NoWayOut, 400),
+        (CallError::Busy, 503),
+    ] {
+        api.edge.lock().unwrap().refuse = Some(error);
+        api.post(&path, json!({"to": "+14155550199"})).await.expect(status);
+    }
+    api.edge.lock().unwrap().refuse = None;
+    let unknown = "/core/conversations/01960000-0000-7000-8000-000000000000/transfer";
+    api.post(unknown, json!({"to": "+14155550199"})).await.expect(404);
+    api.as_key(&api.key, Method::POST, &format!("/core/conversations/{id}/end"), None).await.expect(200);
+    api.post(&path, json!({"to": "+14155550199"})).await.expect(409);
+}

@@ -38,6 +38,7 @@ pub(crate) struct Edge {
     pub(crate) refuse: Option<CallError>,
     pub(crate) live: HashMap<ConversationId, Conversation>,
     pub(crate) placed: Vec<(Conversation, model::AgentConfig)>,
+    pub(crate) transferred: Vec<cluster::Transfer>,
 }
 
 struct Healthy;
@@ -279,15 +280,14 @@ async fn obey(store: Store, edge: Arc<Mutex<Edge>>, mut inbox: CallInbox) {
                 };
                 let _ = reply.send(answer);
             }
-            CallCommand::EndByAgent(organization, id, secret, reply) => {
+            CallCommand::Transfer(id, asked, reply) => {
                 let mut edge = edge.lock().unwrap();
-                let own = edge.live.get(&id).is_some_and(|call| call.organization_id == organization);
-                let known = secret.is_none_or(|secret| secret.expose() == "the-bots");
-                let answer = match (own, known) {
-                    (false, _) => Err(CallError::NotLive),
-                    (true, false) => Err(CallError::Denied),
-                    (true, true) => edge.live.remove(&id).ok_or(CallError::NotLive),
+                let answer = match (edge.refuse, edge.live.get(&id).cloned()) {
+                    (Some(error), _) => Err(error),
+                    (None, None) => Err(CallError::NotLive),
+                    (None, Some(call)) => Ok(call),
                 };
+                edge.transferred.push(*asked);
                 let _ = reply.send(answer);
             }
             CallCommand::Simulate(call, reply) => {

@@ -7,10 +7,9 @@ use model::{
     Conversation, ConversationStatus, DecisionId, DecisionRecord, Direction, EndedBy, RuleResult, Step,
     Timestamp,
 };
-use signaling::{EndCause, Ended, Session};
+use signaling::{EndCause, Ended, Session, StatusCode};
 
 use super::{Call, Waiter};
-use crate::agent_link::ToAgent;
 use crate::edge::Edge;
 use crate::outbound::Failure;
 use crate::sip_status::{self, OurReason};
@@ -29,11 +28,18 @@ impl Call {
         self.conversation.status = outcome.status;
         self.conversation.ended_by = Some(outcome.ended_by);
         self.conversation.reason = outcome.reason;
+        let handed_on = self.transfer.as_deref().filter(|transfer| transfer.succeeded(ended));
+        if let Some(transfer) = handed_on.filter(|_| outcome.status == ConversationStatus::Completed) {
+            self.conversation.status = ConversationStatus::Transferred;
+            self.conversation.reason = Some(transfer.told());
+            if !transfer.is_bridged() {
+                self.decide_transfer(StatusCode(200), "transferred", "Nothing is to be changed.");
+            }
+        }
         self.conversation.ended_at = Some(Timestamp::now());
         if let Some(status) = ended.status {
             self.conversation.sip_status = Some(status.0);
         }
-        self.tell_agent(ToAgent::Stop(outcome.ended_by.as_str().to_owned()));
         self.record();
         self.edge.calls.remove_conversation(self.conversation.id);
         for waiter in self.waiters.drain(..) {

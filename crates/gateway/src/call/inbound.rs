@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cluster::CallError;
 use media::offer_answer::OfferAnswer;
+use media::session::Agent;
 use model::{Conversation, ConversationId, ConversationStatus, Direction, Timestamp};
 use serde_json::Value;
 use signaling::{Event, Hop, Refusal, Request, Session, StatusCode};
@@ -14,12 +15,13 @@ use tokio::sync::mpsc;
 use super::offer::local_media;
 use super::{Call, Registered, flush, linger, until};
 use crate::admission::CallPermit;
-use crate::agent_link::{self, CallFacts, ReadyAgent};
+use crate::agent_link;
 use crate::calls::{CallInput, Key, Mailbox};
 use crate::counters::Counter;
 use crate::edge::Edge;
 use crate::inbound::{self, Answer, Route, Verdict};
 use crate::inbound_routing::{self, Chosen};
+use crate::rtp_ports::RtpSocket;
 use crate::sip_status::{self, OurReason};
 
 /// An accepted INVITE.
@@ -66,6 +68,7 @@ async fn carry(
     let conversation = new_inbound(&route, &chosen, &verdict, session.call_id());
     let socket = edge.rtp_ports.open(hop.remote.ip());
     let local = local_media(edge, hop, socket.as_ref());
+    let rtp_port = socket.as_ref().map_or(0, RtpSocket::port);
     let mut call = Call {
         edge: Arc::clone(edge),
         mailbox,
@@ -84,10 +87,13 @@ async fn carry(
         socket,
         agent: None,
         preparing: None,
-        link: None,
-        refusal: None,
         leg: None,
         on_hold: false,
+        rtp_port,
+        transfer: None,
+        bridge: None,
+        agent_done: false,
+        more_keys: Vec::new(),
         ours: None,
         deadline: None,
         try_until: None,
@@ -101,6 +107,7 @@ async fn carry(
         call.ask_agent(now);
     }
     let ended = call.run(inputs).await;
+    registered.keys.append(&mut call.more_keys);
     call.finish(&ended)
 }
 
@@ -150,10 +157,10 @@ async fn chosen(
                 Some(CallInput::Drain) => {
                     session.refuse(Refusal::new(StatusCode(503)), Instant::now());
                 }
-                Some(CallInput::End(waiter) | CallInput::EndByAgent(.., waiter)) => {
+                Some(CallInput::End(waiter) | CallInput::Transfer(_, waiter)) => {
                     let _ = waiter.send(Err(CallError::NotLive));
                 }
-                Some(CallInput::Media(_) | CallInput::Agent(_)) | None => {}
+                Some(CallInput::Media(_) | CallInput::Second(_) | CallInput::Replace(_)) | None => {}
             },
             () = until(session.poll_timeout()) => session.handle_timeout(Instant::now()),
         }
@@ -193,7 +200,6 @@ fn new_inbound(route: &Route, chosen: &Chosen, verdict: &Verdict, call_id: &str)
         codec: None,
         media_encryption: None,
         notes,
-        transcript: Vec::new(),
     }
 }
 
@@ -252,12 +258,12 @@ impl Call {
 
     pub(super) fn ask_agent(&mut self, now: Instant) {
         match agent_link::ready_now(&self.config) {
-            Some(agent) => self.answer(agent.into(), now),
+            Some(agent) => self.answer(agent, now),
             None => {
                 let (edge, config) = (Arc::clone(&self.edge), Arc::clone(&self.config));
-                let (facts, mailbox) = (CallFacts::of(&self.conversation), self.mailbox.clone());
-                self.preparing =
-                    Some(Box::pin(async move { agent_link::prepare(&edge, &config, facts, mailbox).await }));
+                self.preparing = Some(Box::pin(async move {
+                    agent_link::prepare(&config, &edge.audio_files, &edge.settings.media.audio_dir).await
+                }));
                 let limit = Duration::from_millis(self.config.answer_timeout_ms.into());
                 self.deadline = Some((now + limit, OurReason::AgentNotReady));
                 if self.session.ring(now) {
@@ -269,14 +275,13 @@ impl Call {
     }
 
     /// The agent is ready: 200 OK.
-    pub(super) fn answer(&mut self, ready: ReadyAgent, now: Instant) {
+    pub(super) fn answer(&mut self, agent: Agent, now: Instant) {
         self.preparing = None;
         let Some(description) = self.description.clone() else { return };
         if !self.session.answer(description, now) {
             return;
         }
-        self.agent = Some(ready.agent);
-        self.link = ready.link;
+        self.agent = Some(agent);
         self.answered(StatusCode(200), now);
         if let Some(negotiated) = self.negotiated.take() {
             self.open_leg(negotiated, now);

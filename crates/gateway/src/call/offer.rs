@@ -5,10 +5,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use media::offer_answer::{Direction, LocalMedia, Negotiated};
 use media::session::{Believed, SessionConfig};
+use model::TrunkId;
 use signaling::{Hop, StatusCode};
 
-use super::Call;
-use crate::agent_link::ToAgent;
+use super::{AgentNotice, Call};
 use crate::edge::{Edge, random};
 use crate::rtp_ports::RtpSocket;
 use crate::sip_status::{self, OurReason};
@@ -23,6 +23,18 @@ pub(super) fn local_media(edge: &Edge, hop: Hop, socket: Option<&RtpSocket>) -> 
         // 62 bits: some peers read it as a signed number (RFC 4566 5.2 asks for a numeric string only).
         session_id: u64::from_be_bytes(session_id) >> 2,
         ..LocalMedia::default()
+    }
+}
+
+/// Who besides the address in the peer's SDP may send RTP.
+pub(super) fn believed(edge: &Edge, trunk: Option<TrunkId>, hop: Hop, socket: &RtpSocket) -> Believed {
+    let directory = edge.directory.load();
+    let trunk = trunk.and_then(|id| directory.trunk(id));
+    let media = trunk.and_then(|t| t.inbound_config.as_ref()).and_then(|c| c.media_addresses.as_ref());
+    Believed {
+        signalling_source: Some(hop.remote.ip()),
+        media_addresses: media.into_iter().flatten().map(model::AddressRange::net).collect(),
+        stale: socket.last_peer(),
     }
 }
 
@@ -51,7 +63,7 @@ impl Call {
             negotiated,
             agent,
             seed: random(),
-            believed: self.believed(&socket),
+            believed: believed(&self.edge, self.conversation.trunk_id, self.hop, &socket),
             initial_timeout: media.initial_timeout,
             timeout: media.timeout,
             tap: false,
@@ -71,7 +83,7 @@ impl Call {
     fn note_hold(&mut self, direction: Direction) {
         let held = !direction.sends();
         if std::mem::replace(&mut self.on_hold, held) != held {
-            self.tell_agent(ToAgent::Held(held));
+            self.tell_agent(if held { AgentNotice::Hold } else { AgentNotice::Resume });
         }
     }
 
@@ -98,18 +110,6 @@ impl Call {
             Err(problem) => {
                 tracing::debug!(conversation = %self.conversation.id, %problem, "an answer cannot be used");
             }
-        }
-    }
-
-    /// Who besides the address in the peer's SDP may send RTP.
-    fn believed(&self, socket: &RtpSocket) -> Believed {
-        let directory = self.edge.directory.load();
-        let trunk = self.conversation.trunk_id.and_then(|id| directory.trunk(id));
-        let media = trunk.and_then(|t| t.inbound_config.as_ref()).and_then(|c| c.media_addresses.as_ref());
-        Believed {
-            signalling_source: Some(self.hop.remote.ip()),
-            media_addresses: media.into_iter().flatten().map(model::AddressRange::net).collect(),
-            stale: socket.last_peer(),
         }
     }
 

@@ -10,7 +10,6 @@ use tokio::sync::mpsc;
 use super::attempt::{self, Attempt, Next, OfferProfile, TRY, place};
 use super::{Call, Registered, Waiter, finish, flush, linger, until};
 use crate::admission::CallPermit;
-use crate::agent_link::{AgentLink, CallFacts};
 use crate::calls::{CallInput, Mailbox};
 use crate::counters::Counter;
 use crate::edge::Edge;
@@ -44,11 +43,7 @@ async fn carry(
 ) -> Option<Box<Session>> {
     let Originate { mut conversation, trunk_id, config } = *originate;
     let trunk = edge.directory.load().trunk(trunk_id).cloned();
-    // The store's copy of a version has no secrets; the directory's has.
-    let version = conversation.agent_version_id.and_then(|id| edge.directory.load().version(id).cloned());
-    let config = version.map_or(config, |version| Arc::new(version.config.clone()));
-    let facts = CallFacts::of(&conversation);
-    let setup = outbound::prepare(edge, trunk.as_deref(), &config, facts, mailbox.clone());
+    let setup = outbound::prepare(edge, trunk.as_deref(), &config);
     let ready = tokio::select! {
         ready = setup => ready,
         waiter = next_end(inputs) => {
@@ -88,6 +83,7 @@ async fn carry(
     let placed = place(edge, &carrier, &mut conversation, attempt, &socket, mailbox.clone());
     registered.keys.push(placed.key);
     let ring_timeout = Duration::from_secs(config.ring_timeout_s.into());
+    let rtp_port = socket.port();
     let mut call = Call {
         edge: Arc::clone(edge),
         mailbox,
@@ -104,12 +100,15 @@ async fn carry(
         description: None,
         negotiated: None,
         socket: Some(socket),
-        agent: Some(agent.agent),
+        agent: Some(agent),
         preparing: None,
-        link: agent.link,
-        refusal: None,
         leg: None,
         on_hold: false,
+        rtp_port,
+        transfer: None,
+        bridge: None,
+        agent_done: false,
+        more_keys: Vec::new(),
         ours: None,
         deadline: Some((now + ring_timeout, OurReason::RingTimeout)),
         try_until: targets.has_more().then_some(now + TRY),
@@ -119,10 +118,6 @@ async fn carry(
         _permit: permit,
     };
     call.record();
-    if call.link.as_ref().is_some_and(AgentLink::is_gone) {
-        // It left before there was a call that it could have told.
-        call.end(OurReason::AgentGone, now);
-    }
     loop {
         let mut ended = call.run(inputs).await;
         let Some(next) = call.next_attempt(attempt, &mut ended, &mut targets, inputs).await else {

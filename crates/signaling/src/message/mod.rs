@@ -8,6 +8,7 @@ mod method;
 mod name_addr;
 mod parse;
 mod peek;
+mod replaces;
 mod stream;
 mod uri;
 
@@ -20,6 +21,7 @@ pub use method::{HeaderName, Method, StatusCode};
 pub use name_addr::{NameAddr, Via};
 pub use parse::Malformed;
 pub use peek::Peek;
+pub use replaces::Replaces;
 pub use stream::{StreamItem, StreamParser};
 pub use uri::Uri;
 pub(crate) use uri::{find_outside, param, split_outside};

@@ -66,25 +66,17 @@ impl<'a> Uri<'a> {
     /// The user part with its %-escapes resolved; not text when they do not form UTF-8.
     #[must_use]
     pub fn user_unescaped(&self) -> Option<Cow<'a, str>> {
-        let user = self.user?;
-        if !user.contains('%') {
-            return Some(Cow::Borrowed(user));
-        }
-        let mut bytes = Vec::with_capacity(user.len());
-        let mut rest = user.as_bytes();
-        while let Some((&byte, tail)) = rest.split_first() {
-            match (byte, tail) {
-                (b'%', [high, low, tail @ ..]) => {
-                    bytes.push(hex(*high)? << 4 | hex(*low)?);
-                    rest = tail;
-                }
-                _ => {
-                    bytes.push(byte);
-                    rest = tail;
-                }
-            }
-        }
-        String::from_utf8(bytes).ok().map(Cow::Owned)
+        unescape(self.user?)
+    }
+
+    /// A header of the URI's header part, its %-escapes resolved.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<Cow<'a, str>> {
+        let value = self.headers.split('&').find_map(|header| {
+            let (named, value) = header.split_once('=')?;
+            named.eq_ignore_ascii_case(name).then_some(value)
+        })?;
+        unescape(value)
     }
 
     /// A parameter's value; empty when it has none.
@@ -92,6 +84,28 @@ impl<'a> Uri<'a> {
     pub fn param(&self, name: &str) -> Option<&'a str> {
         param(self.params, name)
     }
+}
+
+/// Resolves %-escapes; `None` when the result is not text.
+fn unescape(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        match (byte, tail) {
+            (b'%', [high, low, tail @ ..]) => {
+                bytes.push(hex(*high)? << 4 | hex(*low)?);
+                rest = tail;
+            }
+            _ => {
+                bytes.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
 fn hex(digit: u8) -> Option<u8> {

@@ -150,6 +150,12 @@ impl Session {
         &self.local_tag
     }
 
+    /// The peer's tag; `None` before there is a dialog, and once everything of it is over.
+    #[must_use]
+    pub fn remote_tag(&self) -> Option<&str> {
+        self.dialog.as_ref().map(|dialog| &*dialog.remote_tag)
+    }
+
     /// Whether the call itself has ended; the session may still absorb retransmissions.
     #[must_use]
     pub fn is_over(&self) -> bool {

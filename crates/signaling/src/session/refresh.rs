@@ -126,9 +126,12 @@ impl Session {
         let supported = supports(request);
         let (interval, refresher) = match session_expires(request) {
             Some((interval, refresher)) => (interval.max(wanted.min), refresher),
-            None if supported && self.timer.interval.is_some() => (self.timer.interval?, None),
-            None if supported && wanted.interval > 0 => (wanted.interval, None),
-            None => return None,
+            // A peer that says nothing of timers in a later request has not ended the one in force.
+            None => match self.timer.interval {
+                Some(interval) => (interval, None),
+                None if supported && wanted.interval > 0 => (wanted.interval, None),
+                None => return None,
+            },
         };
         let interval = interval.max(min_se(request).unwrap_or_default().min(MAX_INTERVAL));
         let ours = match refresher {

@@ -236,3 +236,36 @@ fn a_challenged_reinvite_is_sent_again() {
     check(&again, HeaderName::ProxyAuthorization, "carrier", "n1", "MD5", 1);
     assert_eq!((again.cseq().number, again.to_tag()), (3, Some("b")));
 }
+
+#[test]
+fn every_request_inside_a_dialog_of_ours_answers_its_challenge() {
+    let name = HeaderName::ProxyAuthorization;
+    let mut link = Link::caller(with_account());
+    link.run(0.02);
+    let headers = [("Require", "100rel"), ("RSeq", "1"), ("Allow", "UPDATE")];
+    link.respond(B, Method::Invite, 183, "b", &headers, "v=0 early");
+    link.run(0.1);
+    link.challenge(Method::Prack, 407, PROXY, &challenge("carrier", "n1", ", algorithm=MD5"));
+    let prack = link.last(Method::Prack);
+    check(&prack, name, "carrier", "n1", "MD5", 1);
+    assert_eq!((prack.cseq().number, prack.header(HeaderName::RAck)), (3, Some("1 1 INVITE")));
+    link.respond(B, Method::Prack, 200, "b", &[], "");
+    link.tell(0.2, A, |a, now| assert!(a.offer(sdp("v=0 ours"), now)));
+    link.run(0.3);
+    check(&link.last(Method::Update), name, "carrier", "n1", "MD5", 2);
+    link.challenge(Method::Update, 407, PROXY, &challenge("carrier", "n2", ", algorithm=MD5, stale=true"));
+    check(&link.last(Method::Update), name, "carrier", "n2", "MD5", 1);
+    link.respond(B, Method::Update, 200, "b", &[], "v=0 theirs");
+    link.run(0.5);
+    let answered =
+        signaling::Event::Modified { status: signaling::StatusCode(200), sdp: Some(sdp("v=0 theirs")) };
+    assert_eq!(link.of(A).last(), Some(&&answered));
+    link.respond(B, Method::Invite, 200, "b", &[], "");
+    link.run(0.6);
+    link.tell(0.7, A, |a, now| assert!(a.offer(sdp("v=0 again"), now)));
+    link.run(0.8);
+    link.challenge(Method::Invite, 407, PROXY, &challenge("carrier", "n3", ", algorithm=MD5, stale=true"));
+    let reinvite = link.last(Method::Invite);
+    check(&reinvite, name, "carrier", "n3", "MD5", 1);
+    assert_eq!(reinvite.to_tag(), Some("b"));
+}

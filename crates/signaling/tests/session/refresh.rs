@@ -186,3 +186,23 @@ fn too_short_an_interval_is_422() {
     assert_eq!(link.heard().last().unwrap(), "422 UPDATE (2)");
     assert_eq!(link.inbox.last().unwrap().header(HeaderName::MinSe), Some("90"));
 }
+
+#[test]
+fn a_request_that_says_nothing_of_timers_leaves_the_one_in_force() {
+    let headers = "Supported: timer\nSession-Expires: 90;refresher=uac\n";
+    let mut link = Link::called(&request("INVITE", 1, "1", "", &format!("{headers}{OFFER}")));
+    let tag = link.b.as_ref().unwrap().local_tag().to_owned();
+    link.tell(0.1, B, |b, now| assert!(b.answer(sdp("v=0 answer"), now)));
+    let ack = request("ACK", 1, "2", &tag, "");
+    link.at(0.2, move |l| l.say(A, &ack));
+    link.run(20.0);
+    link.say(A, &request("INVITE", 2, "r", &tag, OFFER));
+    link.tell(20.1, B, |b, now| assert!(b.answer_offer(sdp("v=0 answer"), now)));
+    let ack = request("ACK", 2, "s", &tag, "");
+    link.at(20.2, move |l| l.say(A, &ack));
+    link.run(20.3);
+    // It refreshed the session, and refreshing is ours from now on.
+    assert_eq!(link.inbox.last().unwrap().header(HeaderName::SessionExpires), Some("90;refresher=uas"));
+    link.run(65.2);
+    assert_eq!(link.last(Method::Invite).header(HeaderName::SessionExpires), Some("90;refresher=uac"));
+}

@@ -1,0 +1,366 @@
+//! The second leg of a transfer: a call to the target in a task of its own, which either stays bridged to the first
+//! leg or is handed over to the call once it is answered.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use media::link::Link;
+use media::offer_answer::{LocalMedia, Negotiated, OfferAnswer};
+use media::session::{Agent, MediaEvent, SessionConfig};
+use model::{Conversation, OutboundConfig, TrunkId};
+use signaling::{Ended, Event, Hop, Reason, Refusal, Session, StatusCode};
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::offer::{believed, local_media};
+use super::{Registered, flush, linger, until};
+use crate::admission::CallPermit;
+use crate::calls::{CallInput, Key, MAILBOX, Mailbox};
+use crate::counters::Counter;
+use crate::edge::{Edge, random};
+use crate::media_shard::Leg;
+use crate::outbound::{self, Failure};
+use crate::rtp_ports::RtpSocket;
+use crate::sip_status;
+use crate::targets::Targets;
+use crate::transfer_target::Destination;
+
+/// How long a dialog that is no longer ours to keep may wait for its peer's BYE.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What happened on the second leg.
+pub(crate) enum SecondEvent {
+    /// A provisional response.
+    Progress(StatusCode),
+    /// It is answered and bridged.
+    Bridged,
+    /// It is answered and the call's from now on.
+    Taken(Box<Taken>),
+    /// It could not be placed: nothing was sent.
+    NotPlaced(Failure),
+    /// It has ended.
+    Ended(Box<Ended>),
+}
+
+/// An answered leg on its way into the call.
+pub(crate) struct Taken {
+    pub(super) session: Box<Session>,
+    pub(super) hop: Hop,
+    pub(super) offer_answer: OfferAnswer,
+    pub(super) negotiated: Negotiated,
+    pub(super) keys: Vec<Key>,
+}
+
+/// What becomes of the audio.
+pub(super) enum Audio {
+    /// An RTP port of its own, joined to the first leg by this link.
+    Bridge(Arc<Link>),
+    /// The call's RTP port, which the agent speaks and hears by.
+    TakeOver(u16),
+}
+
+/// A second leg to place.
+pub(super) struct Plan {
+    pub(super) destination: Destination,
+    pub(super) carrier: OutboundConfig,
+    /// Of the first leg, whose number is the caller ID.
+    pub(super) conversation: Conversation,
+    pub(super) audio: Audio,
+    pub(super) call: Mailbox,
+    pub(super) permit: CallPermit,
+}
+
+/// A second leg; dropping it hangs up.
+pub(super) struct SecondLeg {
+    _stop: DropGuard,
+}
+
+/// Places a second leg. What happens comes as [`CallInput::Second`].
+pub(super) fn place(edge: &Arc<Edge>, plan: Plan) -> SecondLeg {
+    let stop = CancellationToken::new();
+    let guard = stop.clone().drop_guard();
+    tokio::spawn(run(Arc::clone(edge), plan, stop));
+    SecondLeg { _stop: guard }
+}
+
+async fn tell(call: &Mailbox, event: SecondEvent) {
+    // A call that is gone has dropped its handle as well, which ends the leg.
+    let _ = call.send(CallInput::Second(event)).await;
+}
+
+async fn run(edge: Arc<Edge>, plan: Plan, stop: CancellationToken) {
+    let (mailbox, mut inputs) = mpsc::channel(MAILBOX);
+    let way = async { Targets::of(&plan.carrier)?.next(&edge, &mut Vec::new()).await };
+    let reached = tokio::select! {
+        reached = way => reached,
+        () = stop.cancelled() => return,
+    };
+    let hop = match reached {
+        Ok(hop) => hop,
+        Err(failure) => return tell(&plan.call, SecondEvent::NotPlaced(failure)).await,
+    };
+    let mut registered = Registered { edge: Arc::clone(&edge), keys: Vec::new() };
+    let call = plan.call.clone();
+    match SecondCall::begin(&edge, plan, hop, mailbox, &mut registered) {
+        Err(failure) => tell(&call, SecondEvent::NotPlaced(failure)).await,
+        Ok(second) => {
+            let session = Box::pin(second.carry(&mut inputs, &mut registered, stop)).await;
+            if let Some(mut session) = session {
+                linger(&edge, &mut session, &mut inputs).await;
+            }
+        }
+    }
+}
+
+struct SecondCall {
+    edge: Arc<Edge>,
+    mailbox: Mailbox,
+    call: Mailbox,
+    session: Box<Session>,
+    hop: Hop,
+    offer_answer: OfferAnswer,
+    /// Our offer is out and its answer has not come.
+    offered: bool,
+    audio: Audio,
+    trunk: Option<TrunkId>,
+    socket: Option<RtpSocket>,
+    leg: Option<Leg>,
+    _permit: CallPermit,
+}
+
+impl SecondCall {
+    fn begin(
+        edge: &Arc<Edge>,
+        plan: Plan,
+        hop: Hop,
+        mailbox: Mailbox,
+        registered: &mut Registered,
+    ) -> Result<Self, Failure> {
+        let Plan { destination, carrier, mut conversation, audio, call, permit } = plan;
+        let (socket, local) = match &audio {
+            Audio::Bridge(_) => {
+                let Some(socket) = edge.rtp_ports.open(hop.remote.ip()) else {
+                    edge.counters.count(Counter::NoRtpPort);
+                    return Err(Failure::no_rtp_port());
+                };
+                let local = local_media(edge, hop, Some(&socket));
+                (Some(socket), local)
+            }
+            Audio::TakeOver(port) => (None, LocalMedia { port: *port, ..local_media(edge, hop, None) }),
+        };
+        let mut offer_answer = OfferAnswer::new(local);
+        let offer = Bytes::from(offer_answer.offer());
+        conversation.user_id = destination.user;
+        let mut invite = outbound::invite(edge, &carrier, &conversation, hop, offer);
+        if let Some(replaces) = destination.replaces {
+            invite.headers.push(("Replaces".to_owned(), replaces.to_string()));
+            invite.headers.push(("Require".to_owned(), "replaces".to_owned()));
+        }
+        let session = Box::new(Session::connect(invite, hop, edge.identity(hop), Instant::now()));
+        let key = edge.calls.local_key(session.call_id(), session.local_tag());
+        edge.calls.add_dialog(key, mailbox.clone());
+        registered.keys.push(key);
+        Ok(Self {
+            edge: Arc::clone(edge),
+            mailbox,
+            call,
+            session,
+            hop,
+            offer_answer,
+            offered: true,
+            audio,
+            trunk: destination.trunk.map(|(trunk, _)| trunk.id),
+            socket,
+            leg: None,
+            _permit: permit,
+        })
+    }
+
+    /// Runs until the leg has ended or is handed over; its session, when that is still to be looked after.
+    async fn carry(
+        mut self,
+        inputs: &mut mpsc::Receiver<CallInput>,
+        registered: &mut Registered,
+        stop: CancellationToken,
+    ) -> Option<Box<Session>> {
+        let mut stopped = false;
+        loop {
+            flush(&self.edge, &mut self.session);
+            while let Some(event) = self.session.poll_event() {
+                match event {
+                    Event::Ended(ended) => {
+                        flush(&self.edge, &mut self.session);
+                        tell(&self.call, SecondEvent::Ended(Box::new(ended))).await;
+                        return Some(self.session);
+                    }
+                    Event::Answered { sdp, .. } => {
+                        let answered = self.answered(sdp.as_deref());
+                        flush(&self.edge, &mut self.session);
+                        match (answered, &self.audio) {
+                            (Some(_), Audio::Bridge(_)) => tell(&self.call, SecondEvent::Bridged).await,
+                            (Some(negotiated), Audio::TakeOver(_)) if !stopped => {
+                                self.hand_over(negotiated, registered).await;
+                                return None;
+                            }
+                            (Some(_), Audio::TakeOver(_)) | (None, _) => {
+                                let cause = Reason { protocol: "SIP".to_owned(), cause: 488, text: None };
+                                self.session.hang_up(Some(cause), Instant::now());
+                            }
+                        }
+                    }
+                    event => self.on_event(event).await,
+                }
+                flush(&self.edge, &mut self.session);
+            }
+            let now = Instant::now();
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if !stopped => {
+                    stopped = true;
+                    self.session.hang_up(None, now);
+                }
+                input = inputs.recv() => match input {
+                    Some(CallInput::Sip(message)) => self.session.handle_message(message.0, message.1, now),
+                    Some(CallInput::Media(MediaEvent::Timeout { .. })) => {
+                        self.session.hang_up(None, now);
+                    }
+                    Some(_) | None => {}
+                },
+                () = until(self.session.poll_timeout()) => self.session.handle_timeout(Instant::now()),
+            }
+        }
+    }
+
+    async fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Progress { status, sdp } => {
+                if let Some(sdp) = sdp {
+                    // What a reliable response answers is not said again in the 2xx.
+                    let _ = self.offer_answer.accept(&sdp);
+                }
+                tell(&self.call, SecondEvent::Progress(status)).await;
+            }
+            Event::Offer { sdp: Some(offer) } => self.on_offer(&offer),
+            Event::Offer { sdp: None } => {
+                self.offered = true;
+                let offer = Bytes::from(self.offer_answer.offer());
+                self.session.answer_offer(offer, Instant::now());
+            }
+            Event::Confirmed { sdp: Some(sdp) } if self.offered => {
+                self.offered = false;
+                self.update(&sdp);
+            }
+            Event::Modified { status, sdp: Some(sdp) } if status.is_success() => self.update(&sdp),
+            // A leg that was transferred to is not transferred on.
+            Event::Refer { .. } => {
+                self.session.refuse_refer(&Refusal::new(StatusCode(603)), Instant::now());
+            }
+            _ => {}
+        }
+    }
+
+    fn update(&mut self, answer: &[u8]) {
+        if let (Ok(negotiated), Some(leg)) = (self.offer_answer.accept(answer), &self.leg) {
+            leg.update(negotiated);
+        }
+    }
+
+    fn on_offer(&mut self, offer: &[u8]) {
+        let now = Instant::now();
+        match self.offer_answer.answer(offer) {
+            Ok((answer, negotiated)) => {
+                if self.session.answer_offer(Bytes::from(answer), now)
+                    && let Some(leg) = &self.leg
+                {
+                    leg.update(negotiated);
+                }
+            }
+            Err(error) => {
+                let (host, _) = self.edge.reachable_at(self.hop);
+                let (refusal, _, _) = sip_status::offer_refusal(&error, &host);
+                self.session.refuse_offer(refusal, now);
+            }
+        }
+    }
+
+    /// The target has answered; what was agreed on, when it can be used.
+    fn answered(&mut self, sdp: Option<&[u8]>) -> Option<Negotiated> {
+        self.offered = false;
+        let negotiated = match sdp {
+            Some(sdp) => self.offer_answer.accept(sdp).ok(),
+            None => self.offer_answer.negotiated().cloned(),
+        }?;
+        if let (Audio::Bridge(link), Some(socket)) = (&self.audio, self.socket.take()) {
+            let media = &self.edge.settings.media;
+            let config = SessionConfig {
+                negotiated: negotiated.clone(),
+                agent: Agent::Linked(Arc::clone(link)),
+                seed: random(),
+                believed: believed(&self.edge, self.trunk, self.hop, &socket),
+                initial_timeout: media.initial_timeout,
+                timeout: media.timeout,
+                tap: false,
+            };
+            let session = media::session::Session::new(config, Instant::now());
+            let leg = self.edge.shards.open(socket, session, self.mailbox.clone());
+            leg.start();
+            self.leg = Some(leg);
+        }
+        Some(negotiated)
+    }
+
+    async fn hand_over(self, negotiated: Negotiated, registered: &mut Registered) {
+        let keys = std::mem::take(&mut registered.keys);
+        let Self { edge, call, session, hop, offer_answer, .. } = self;
+        let taken = Taken { session, hop, offer_answer, negotiated, keys };
+        if let Err(unsent) = call.send(CallInput::Second(SecondEvent::Taken(Box::new(taken)))).await
+            && let CallInput::Second(event) = unsent.0
+        {
+            discard(&edge, event);
+        }
+    }
+}
+
+/// What a call that is over does with news of its second leg: an answered one is hung up.
+pub(super) fn discard(edge: &Arc<Edge>, event: SecondEvent) {
+    if let SecondEvent::Taken(taken) = event {
+        let Taken { session, keys, .. } = *taken;
+        let_go(edge, session, keys, Duration::ZERO);
+    }
+}
+
+/// Gives a dialog that the call has left to a task of its own: its peer may hang up, and after a while we do.
+pub(super) fn leave(edge: &Arc<Edge>, session: Box<Session>, keys: Vec<Key>) {
+    let_go(edge, session, keys, GRACE);
+}
+
+fn let_go(edge: &Arc<Edge>, mut session: Box<Session>, keys: Vec<Key>, grace: Duration) {
+    let (mailbox, mut inputs) = mpsc::channel(MAILBOX);
+    for &key in &keys {
+        edge.calls.add_dialog(key, mailbox.clone());
+    }
+    let edge = Arc::clone(edge);
+    tokio::spawn(async move {
+        let _registered = Registered { edge: Arc::clone(&edge), keys };
+        let patience = Instant::now() + grace;
+        while !session.is_over() {
+            flush(&edge, &mut session);
+            while session.poll_event().is_some() {}
+            let now = Instant::now();
+            if now >= patience {
+                session.hang_up(None, now);
+                break;
+            }
+            let due = session.poll_timeout().map_or(patience, |due| due.min(patience));
+            tokio::select! {
+                input = inputs.recv() => if let Some(CallInput::Sip(message)) = input {
+                    session.handle_message(message.0, message.1, Instant::now());
+                },
+                () = until(Some(due)) => session.handle_timeout(Instant::now()),
+                () = edge.stop.cancelled() => return,
+            }
+        }
+        linger(&edge, &mut session, &mut inputs).await;
+    });
+}

@@ -1,0 +1,465 @@
+//! Handing the call to somebody else: by REFER, followed to its end (RFC 3515), or by a second leg that is bridged to
+//! the first. Until the target has answered the agent goes on with the caller.
+
+use std::time::{Duration, Instant};
+
+use cluster::CallError;
+use media::session::Agent;
+use model::{Conversation, DecisionId, DecisionRecord, Direction, RuleResult, Step, Timestamp, TransferMode};
+use signaling::{EndCause, Ended, Referral, Refusal, StatusCode};
+
+use super::second_leg::{self, Audio, Plan, SecondEvent, SecondLeg, Taken};
+use super::{AgentNotice, Call};
+use crate::bridge;
+use crate::listener;
+use crate::outbound;
+use crate::sip_status::OurReason;
+use crate::transfer_target::{self, Denied, Destination};
+
+/// How long the target of a REFER of the peer's may ring.
+const REFERRED_RING: Duration = Duration::from_secs(60);
+/// How long a peer that took a REFER and reports nothing may take to hang up.
+const UNFOLLOWED: Duration = Duration::from_secs(5);
+
+/// A transfer under way.
+pub(super) struct Transfer {
+    destination: Destination,
+    /// Whom to, as it is told.
+    to: String,
+    mode: TransferMode,
+    timeout: Duration,
+    stage: Stage,
+    until: Option<Instant>,
+    steps: Vec<Step>,
+    /// Dropping it hangs up.
+    _second: Option<SecondLeg>,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    /// Our REFER is out.
+    Referring {
+        /// And the peer has taken it.
+        accepted: bool,
+    },
+    /// The peer has said that the target answered, or says nothing at all.
+    Referred,
+    /// The second leg rings.
+    Dialling,
+    /// Both legs are joined.
+    Bridged,
+    /// The peer's REFER: the second leg rings and is to be the call.
+    Following,
+}
+
+impl Transfer {
+    fn step(&mut self, rule: &'static str, result: RuleResult, detail: String) {
+        self.steps.push(Step { rule: rule.into(), result, detail });
+    }
+
+    /// Whether the end of the call is the transfer's success.
+    pub(super) fn succeeded(&self, ended: &Ended) -> bool {
+        match self.stage {
+            Stage::Referred | Stage::Bridged => true,
+            // Carriers hang up as soon as they have taken the REFER, before they report anything.
+            Stage::Referring { accepted } => accepted && ended.cause == EndCause::ByeFromPeer,
+            Stage::Dialling | Stage::Following => false,
+        }
+    }
+
+    /// In words, for the record.
+    pub(super) fn told(&self) -> String {
+        let how = if self.is_bridged() { "bridged" } else { "referred" };
+        format!("transferred to {} ({how})", self.to)
+    }
+
+    /// Whether a second leg of ours carries it.
+    pub(super) fn is_bridged(&self) -> bool {
+        matches!(self.stage, Stage::Bridged)
+    }
+
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+}
+
+/// Whether a target that gave this answer has been asked: it is not called twice.
+fn was_asked(status: StatusCode) -> bool {
+    matches!(status.0, 404 | 408 | 480 | 486 | 487 | 600 | 603 | 604)
+}
+
+impl Call {
+    /// Begins a transfer that the API or the agent asks for.
+    pub(super) fn transfer(
+        &mut self,
+        asked: &cluster::Transfer,
+        now: Instant,
+    ) -> Result<Conversation, CallError> {
+        if self.conversation.answered_at.is_none() || self.session.is_over() {
+            return Err(CallError::NotAnswered);
+        }
+        if self.transfer.is_some() {
+            return Err(CallError::Transferring);
+        }
+        let directory = self.edge.directory.load();
+        let trunk = self.conversation.trunk_id.and_then(|id| directory.trunk(id));
+        let organization = self.conversation.organization_id;
+        let destination = transfer_target::asked(&directory, organization, trunk, self.hop, &asked.to)
+            .map_err(|Denied(_)| CallError::TargetRefused)?;
+        if asked.mode == TransferMode::Bridge && destination.trunk.is_none() {
+            return Err(CallError::NoWayOut);
+        }
+        self.transfer = Some(Box::new(Transfer {
+            to: asked.to.to_string(),
+            destination,
+            mode: asked.mode,
+            timeout: asked.timeout,
+            stage: Stage::Referring { accepted: false },
+            until: Some(now + asked.timeout),
+            steps: Vec::new(),
+            _second: None,
+        }));
+        if asked.mode == TransferMode::Bridge {
+            self.bridge(now);
+        } else {
+            self.send_refer(now);
+        }
+        Ok(self.conversation.clone())
+    }
+
+    fn send_refer(&mut self, now: Instant) {
+        let Some(transfer) = &self.transfer else { return };
+        let uri = transfer.destination.uri.clone();
+        if !self.session.refer(&uri, now) {
+            self.on_referral(Referral::Refused(StatusCode(491)), now);
+        }
+    }
+
+    /// How our REFER fares.
+    pub(super) fn on_referral(&mut self, referral: Referral, now: Instant) {
+        let Some(transfer) = self.transfer.as_deref_mut() else { return };
+        let Stage::Referring { accepted } = &mut transfer.stage else { return };
+        match referral {
+            Referral::Accepted { followed: true } | Referral::Progress(_) => *accepted = true,
+            Referral::Accepted { followed: false } => {
+                transfer.step("refer", RuleResult::Pass, "taken, without reports".to_owned());
+                transfer.stage = Stage::Referred;
+                transfer.until = Some(now + UNFOLLOWED);
+            }
+            Referral::Done(Some(status)) if status.is_success() => {
+                transfer.step("refer", RuleResult::Pass, format!("the target answered {status}"));
+                transfer.stage = Stage::Referred;
+                transfer.until = None;
+                self.end(OurReason::Transfer, now);
+            }
+            Referral::Refused(status) => {
+                let detail = format!("the other side answered {status}");
+                transfer.step("refer", RuleResult::Fail, detail);
+                self.refer_failed(status, false, now);
+            }
+            Referral::Done(status) => {
+                let status = status.unwrap_or(StatusCode(480));
+                transfer.step("refer", RuleResult::Fail, format!("the target answered {status}"));
+                self.refer_failed(status, was_asked(status), now);
+            }
+        }
+    }
+
+    /// A second call is the other way, unless the target has been asked already.
+    fn refer_failed(&mut self, status: StatusCode, asked: bool, now: Instant) {
+        let bridges = self
+            .transfer
+            .as_ref()
+            .is_some_and(|t| t.mode == TransferMode::Auto && t.destination.trunk.is_some());
+        if bridges && !asked {
+            self.bridge(now);
+        } else {
+            self.transfer_failed(status, now);
+        }
+    }
+
+    /// Calls the target on a second leg.
+    fn bridge(&mut self, now: Instant) {
+        let [first, second] = bridge::pair();
+        self.bridge = Some(first);
+        if let Some(leg) = self.dial(Audio::Bridge(second), now)
+            && let Some(transfer) = self.transfer.as_deref_mut()
+        {
+            transfer.stage = Stage::Dialling;
+            transfer._second = Some(leg);
+            transfer.until = Some(now + transfer.timeout);
+        }
+    }
+
+    /// Places the second leg; where it cannot be, the transfer has failed.
+    fn dial(&mut self, audio: Audio, now: Instant) -> Option<SecondLeg> {
+        let transfer = self.transfer.as_deref_mut()?;
+        let destination = transfer.destination.clone();
+        let Some((trunk, carrier)) = destination.trunk.clone() else {
+            self.transfer_failed(StatusCode(480), now);
+            return None;
+        };
+        let place = outbound::encryption_carried(&carrier)
+            .map_err(|failure| failure.detail)
+            .and_then(|()| listener::place(&self.edge, Some(&trunk)).map_err(|(_, step, _)| step.detail));
+        let permit = match place {
+            Ok(permit) => permit,
+            Err(detail) => {
+                transfer.step("second_leg", RuleResult::Fail, detail);
+                self.transfer_failed(StatusCode(503), now);
+                return None;
+            }
+        };
+        let conversation = self.conversation.clone();
+        let call = self.mailbox.clone();
+        let plan = Plan { destination, carrier, conversation, audio, call, permit };
+        Some(second_leg::place(&self.edge, plan))
+    }
+
+    /// What happened on the second leg.
+    pub(super) fn on_second(&mut self, event: SecondEvent, now: Instant) {
+        let Some(transfer) = self.transfer.as_deref_mut() else {
+            return second_leg::discard(&self.edge, event);
+        };
+        let following = matches!(transfer.stage, Stage::Following);
+        match event {
+            SecondEvent::Progress(status) => {
+                if following && status.0 >= 180 {
+                    self.session.notify_refer(status, now);
+                }
+            }
+            SecondEvent::Bridged => self.join(),
+            SecondEvent::Taken(taken) if following => self.take_over(*taken, now),
+            taken @ SecondEvent::Taken(_) => second_leg::discard(&self.edge, taken),
+            SecondEvent::NotPlaced(failure) => {
+                transfer.step(failure.rule, RuleResult::Fail, failure.detail);
+                self.transfer_failed(StatusCode(503), now);
+            }
+            SecondEvent::Ended(_) if transfer.is_bridged() => self.end(OurReason::Transfer, now),
+            SecondEvent::Ended(ended) => {
+                let status = ended.status.filter(|s| s.0 >= 300).unwrap_or(StatusCode(480));
+                let phrase = ended.phrase.unwrap_or_default();
+                let detail = match ended.cause {
+                    EndCause::CancelledByUs => "the target did not answer in time".to_owned(),
+                    _ => format!("the target answered {status} {phrase}").trim_end().to_owned(),
+                };
+                transfer.step("second_leg", RuleResult::Fail, detail);
+                self.transfer_failed(status, now);
+            }
+        }
+    }
+
+    /// The target has answered: from now on caller and target hear each other, and the agent nobody.
+    fn join(&mut self) {
+        let Some(transfer) = self.transfer.as_deref_mut() else { return };
+        if !matches!(transfer.stage, Stage::Dialling) {
+            return;
+        }
+        transfer.stage = Stage::Bridged;
+        transfer.until = None;
+        let detail = format!("{} answered and is bridged", transfer.to);
+        transfer.step("second_leg", RuleResult::Pass, detail.clone());
+        if let (Some(leg), Some(link)) = (&self.leg, self.bridge.take()) {
+            leg.set_agent(Agent::Linked(link));
+        }
+        self.tell_agent(AgentNotice::Transferred);
+        self.note(format!("transfer: {detail}"));
+        self.decide_transfer(StatusCode(200), "transferred", "Nothing is to be changed.");
+    }
+
+    /// The call goes on with the agent, as if nothing had been.
+    fn transfer_failed(&mut self, status: StatusCode, now: Instant) {
+        let Some(transfer) = self.transfer.as_deref_mut() else { return };
+        let told = transfer.steps.last().map_or_else(|| status.to_string(), |step| step.detail.clone());
+        let note = format!("transfer to {} failed: {told}", transfer.to);
+        if matches!(transfer.stage, Stage::Following) {
+            self.session.notify_refer(status, now);
+        }
+        self.decide_transfer(
+            status,
+            "transfer_failed",
+            "The caller stayed with the agent: see the steps for what the carrier and the target answered.",
+        );
+        self.transfer = None;
+        self.bridge = None;
+        self.tell_agent(AgentNotice::TransferFailed { status: status.0 });
+        self.note(note);
+        if self.agent_done {
+            self.end(OurReason::Agent, now);
+        }
+    }
+
+    /// Looks at the clock.
+    pub(super) fn time_transfer(&mut self, now: Instant) {
+        let Some(transfer) = self.transfer.as_deref_mut() else { return };
+        if transfer.until.take_if(|at| *at <= now).is_none() {
+            return;
+        }
+        match transfer.stage {
+            Stage::Referring { accepted } => {
+                let detail = if accepted {
+                    "the other side took the REFER and did not say in time that the target answered"
+                } else {
+                    "the other side did not answer the REFER in time"
+                };
+                transfer.step("refer", RuleResult::Fail, detail.to_owned());
+                // One that was taken may still ring: another call would ring beside it.
+                self.refer_failed(StatusCode(408), accepted, now);
+            }
+            Stage::Referred => self.end(OurReason::Transfer, now),
+            Stage::Dialling | Stage::Following => {
+                let detail = "the target did not answer in time".to_owned();
+                transfer.step("second_leg", RuleResult::Fail, detail);
+                self.transfer_failed(StatusCode(480), now);
+            }
+            Stage::Bridged => {}
+        }
+    }
+
+    /// A REFER of the peer: followed where its trunk allows transfers, to the organization's own numbers and gateways.
+    pub(super) fn on_refer(&mut self, target: &str, now: Instant) {
+        let directory = self.edge.directory.load();
+        let trunk = self.conversation.trunk_id.and_then(|id| directory.trunk(id));
+        let allowed =
+            trunk.is_some_and(|t| t.inbound_config.as_ref().is_some_and(|config| config.allow_transfers));
+        let mut shown: String = target.chars().filter(|c| !c.is_control()).take(128).collect();
+        if shown.is_empty() {
+            shown.push('-');
+        }
+        let refused = |status, reason, advice, detail: &str| (status, reason, advice, detail.to_owned());
+        let verdict = if !allowed {
+            Err(refused(
+                603,
+                "transfer_not_allowed",
+                "Set the trunk's inbound_config.allow_transfers if its carrier is to transfer calls.",
+                "the trunk does not allow transfers",
+            ))
+        } else if self.transfer.is_some() {
+            Err(refused(491, "transfer_pending", "Wait for the first transfer.", "a transfer is under way"))
+        } else {
+            let ours = self.own_hosts();
+            let organization = self.conversation.organization_id;
+            transfer_target::referred(&directory, organization, trunk, &ours, target).map_err(|denied| {
+                refused(
+                    403,
+                    "transfer_target_refused",
+                    "Calls are transferred to the organization's own numbers, on trunks with outbound_config, and to users at its trunks' addresses.",
+                    denied.0,
+                )
+            })
+        };
+        let step = |result, detail| Step { rule: "refer_to".into(), result, detail };
+        match verdict {
+            Err((status, reason, advice, detail)) => {
+                self.session.refuse_refer(&Refusal::new(StatusCode(status)), now);
+                let steps = vec![step(RuleResult::Fail, detail)];
+                self.write_decision(shown, steps, StatusCode(status), reason, advice);
+            }
+            Ok(destination) => {
+                self.transfer = Some(Box::new(Transfer {
+                    to: destination.uri.clone(),
+                    destination,
+                    mode: TransferMode::Bridge,
+                    timeout: REFERRED_RING,
+                    stage: Stage::Referred,
+                    until: Some(now + REFERRED_RING),
+                    steps: vec![step(RuleResult::Pass, shown)],
+                    _second: None,
+                }));
+                self.session.accept_refer(now);
+                if let Some(leg) = self.dial(Audio::TakeOver(self.rtp_port), now)
+                    && let Some(transfer) = self.transfer.as_deref_mut()
+                {
+                    transfer.stage = Stage::Following;
+                    transfer._second = Some(leg);
+                } else {
+                    self.session.notify_refer(StatusCode(503), now);
+                }
+            }
+        }
+    }
+
+    /// Hosts of Request-URIs that are ours.
+    fn own_hosts(&self) -> Vec<String> {
+        let settings = &self.edge.settings;
+        let (host, _) = self.edge.reachable_at(self.hop);
+        settings.domains.iter().chain(&settings.domain).cloned().chain([host]).collect()
+    }
+
+    /// The second leg is the call from now on: the agent's audio moves there, and the first leg ends.
+    fn take_over(&mut self, taken: Taken, now: Instant) {
+        self.session.notify_refer(StatusCode(200), now);
+        super::flush(&self.edge, &mut self.session);
+        let Some(mut transfer) = self.transfer.take() else { return };
+        let detail = format!("{} answered and has taken the call", transfer.to);
+        transfer.step("second_leg", RuleResult::Pass, detail.clone());
+        self.transfer = Some(transfer);
+        self.decide_transfer(StatusCode(200), "referred", "Nothing is to be changed.");
+        self.transfer = None;
+        self.note(format!("transfer by the other side: {detail}"));
+        self.change_dialog(taken);
+    }
+
+    /// Another dialog takes the place of the call's, which is left to its end.
+    pub(super) fn change_dialog(&mut self, taken: Taken) {
+        let Taken { session, hop, offer_answer, negotiated, keys } = taken;
+        for &key in &keys {
+            self.edge.calls.add_dialog(key, self.mailbox.clone());
+        }
+        let earlier = std::mem::replace(&mut self.session, session);
+        let key = self.edge.calls.local_key(earlier.call_id(), earlier.local_tag());
+        self.more_keys.extend(keys);
+        second_leg::leave(&self.edge, earlier, vec![key]);
+        self.hop = hop;
+        self.offer_answer = offer_answer;
+        self.offered = false;
+        self.open_leg(negotiated, Instant::now());
+        self.record();
+    }
+
+    fn note(&mut self, text: String) {
+        /// Notes of transfers that a conversation keeps.
+        const MOST: usize = 16;
+        if self.conversation.notes.len() < MOST {
+            self.conversation.notes.push(text);
+        }
+        self.record();
+    }
+
+    pub(super) fn decide_transfer(&mut self, status: StatusCode, reason: &str, advice: &str) {
+        let Some(transfer) = &self.transfer else { return };
+        let (to, steps) = (transfer.destination.uri.clone(), transfer.steps.clone());
+        self.write_decision(to, steps, status, reason, advice);
+    }
+
+    pub(super) fn write_decision(
+        &self,
+        to: String,
+        steps: Vec<Step>,
+        status: StatusCode,
+        reason: &str,
+        advice: &str,
+    ) {
+        let conversation = &self.conversation;
+        let number = conversation.agent_number.as_ref().map(ToString::to_string);
+        self.edge.records.decision(DecisionRecord {
+            id: DecisionId::new(),
+            at: Timestamp::now(),
+            node: self.edge.settings.node_name.clone(),
+            organization_id: Some(conversation.organization_id),
+            trunk_id: conversation.trunk_id,
+            conversation_id: Some(conversation.id),
+            direction: Direction::Outbound,
+            source: format!("{}/{}", self.hop.remote, self.hop.transport.as_via()),
+            from: number.clone().unwrap_or_default(),
+            to,
+            from_number: number,
+            to_number: None,
+            steps,
+            status: status.0,
+            reason: reason.to_owned(),
+            advice: advice.to_owned(),
+            sip_call_id: conversation.sip_call_id.clone(),
+        });
+    }
+}
