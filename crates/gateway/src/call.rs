@@ -334,7 +334,9 @@ impl Call {
         } else {
             let cause = match reason {
                 OurReason::Drain => Reason { protocol: "SIP".to_owned(), cause: 503, text: None },
-                OurReason::BadAnswer => Reason { protocol: "SIP".to_owned(), cause: 488, text: None },
+                OurReason::BadAnswer | OurReason::EncryptionRequired => {
+                    Reason { protocol: "SIP".to_owned(), cause: 488, text: None }
+                }
                 OurReason::RingTimeout => Reason { protocol: "Q.850".to_owned(), cause: 19, text: None },
                 _ => Reason { protocol: "Q.850".to_owned(), cause: 16, text: None },
             };

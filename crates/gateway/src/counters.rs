@@ -85,6 +85,10 @@ counters! {
     RtpDroppedMalformed = "rtp_dropped_total" {"reason": "malformed"},
     /// RTP of a payload type nobody agreed on.
     RtpDroppedPayloadType = "rtp_dropped_total" {"reason": "payload_type"},
+    /// SRTP packets that are not authentic: wrong key, changed on the way, or plain.
+    RtpDroppedUnauthenticated = "rtp_dropped_total" {"reason": "srtp_auth"},
+    /// SRTP packets that came before.
+    RtpDroppedReplayed = "rtp_dropped_total" {"reason": "srtp_replay"},
     /// Calls that found no RTP port.
     NoRtpPort = "rtp_ports_exhausted_total",
 }

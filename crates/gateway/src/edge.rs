@@ -152,8 +152,13 @@ impl Edge {
 /// Unpredictable bytes for tags, branches and SSRCs.
 pub(crate) fn random() -> [u8; 16] {
     let mut bytes = [0u8; 16];
+    fill(&mut bytes);
+    bytes
+}
+
+/// Fills with unpredictable bytes.
+pub(crate) fn fill(bytes: &mut [u8]) {
     // The system's generator fails only before the machine has booted; a process cannot run safely without it.
     #[allow(clippy::expect_used)]
-    getrandom::fill(&mut bytes).expect("the system's random generator works");
-    bytes
+    getrandom::fill(bytes).expect("the system's random generator works");
 }

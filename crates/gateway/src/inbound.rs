@@ -29,6 +29,16 @@ pub(crate) struct Route {
     pub(crate) answer: Answer,
 }
 
+impl Route {
+    /// What is done about SRTP: as the trunk says. A call to an agent URI is on no trunk, and both are welcome.
+    pub(crate) fn media_encryption(&self) -> MediaEncryption {
+        match &self.trunk {
+            Some(trunk) => trunk.inbound_media_encryption(),
+            None => MediaEncryption::Allow,
+        }
+    }
+}
+
 /// Who answers.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
@@ -309,19 +319,6 @@ impl Deciding<'_> {
             ));
         }
         self.step("allowed_addresses", RuleResult::Pass, format!("source {source}"));
-        let encryption = trunk.inbound_config.as_ref().map(|c| c.media_encryption).unwrap_or_default();
-        if encryption != MediaEncryption::Disable {
-            self.step(
-                "media_encryption",
-                RuleResult::Fail,
-                format!("{encryption} is not carried by this release"),
-            );
-            return Err(refused(
-                488,
-                "encryption_not_available",
-                "This release carries no SRTP and never downgrades: set the trunk's inbound_config.media_encryption to SIP_MEDIA_ENCRYPT_DISABLE.",
-            ));
-        }
         if let Some(auth) = trunk.inbound_config.as_ref().and_then(|config| config.auth.as_ref()) {
             self.inbound_auth(&trunk, auth)?;
         }

@@ -153,6 +153,28 @@ struct LegState {
     call: mpsc::Sender<CallInput>,
     /// The earliest entry of the timer heap for this leg.
     armed: Option<Instant>,
+    /// What the node's counters know of already.
+    counted: Statistics,
+}
+
+impl LegState {
+    /// What was dropped since the last time goes into the node's counters.
+    fn count_dropped(&mut self, counters: &Counters) {
+        let (now, before) = (self.session.statistics(), self.counted);
+        for (counter, now, before) in [
+            (Counter::RtpDroppedSource, now.dropped_source, before.dropped_source),
+            (Counter::RtpDroppedSsrc, now.dropped_ssrc, before.dropped_ssrc),
+            (Counter::RtpDroppedMalformed, now.dropped_malformed, before.dropped_malformed),
+            (Counter::RtpDroppedPayloadType, now.dropped_payload_type, before.dropped_payload_type),
+            (Counter::RtpDroppedUnauthenticated, now.dropped_unauthenticated, before.dropped_unauthenticated),
+            (Counter::RtpDroppedReplayed, now.dropped_replayed, before.dropped_replayed),
+        ] {
+            if now != before {
+                counters.add(counter, now - before);
+            }
+        }
+        self.counted = now;
+    }
 }
 
 struct Worker {
@@ -212,6 +234,7 @@ impl Worker {
                 self.counters.count(Counter::RtpReceived);
                 // In range: recv_from returns at most the buffer's length.
                 leg.session.handle_rtp(&packet[..length], from, now, &mut self.outbox);
+                leg.count_dropped(&self.counters);
             }
             // Nothing there, or an ICMP error of an earlier send, which concerns no packet.
             Err(_) => return,
@@ -228,7 +251,10 @@ impl Worker {
                     tracing::error!(%error, "an RTP socket cannot be watched; its call hears nothing");
                     return;
                 }
-                self.legs.insert(leg, LegState { socket, session, call, armed: None });
+                self.legs.insert(
+                    leg,
+                    LegState { socket, session, call, armed: None, counted: Statistics::default() },
+                );
                 self.after(leg);
             }
             Command::Start(leg) => {
@@ -251,26 +277,13 @@ impl Worker {
             }
             Command::Close(leg) => {
                 // Closing the descriptor takes it out of the epoll set.
-                if let Some(LegState { mut socket, session, .. }) = self.legs.remove(&leg) {
-                    if let Some(peer) = session.peer() {
-                        socket.set_last_peer(peer);
-                    }
-                    self.count_dropped(session.statistics());
+                if let Some(LegState { mut socket, session, .. }) = self.legs.remove(&leg)
+                    && let Some(peer) = session.peer()
+                {
+                    socket.set_last_peer(peer);
                 }
             }
             Command::Stop => {}
-        }
-    }
-
-    /// What a leg dropped goes into the node's counters when it ends.
-    fn count_dropped(&self, statistics: Statistics) {
-        for (counter, count) in [
-            (Counter::RtpDroppedSource, statistics.dropped_source),
-            (Counter::RtpDroppedSsrc, statistics.dropped_ssrc),
-            (Counter::RtpDroppedMalformed, statistics.dropped_malformed),
-            (Counter::RtpDroppedPayloadType, statistics.dropped_payload_type),
-        ] {
-            self.counters.add(counter, count);
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use media::session::Agent;
-use model::{AgentConfig, Conversation, MediaEncryption, OutboundConfig, RuleResult, Step, Trunk};
+use model::{AgentConfig, Conversation, OutboundConfig, RuleResult, Step, Trunk};
 use signaling::{Hop, Invite, Transport, digest};
 
 use crate::advertise::uri_host;
@@ -59,7 +59,6 @@ pub(crate) async fn prepare(
             advice: "Set the trunk's outbound_config with PUT /core/trunks/{id}.",
         });
     };
-    encryption_carried(&carrier)?;
     let targets = Targets::of(&carrier)?;
     let limit = Duration::from_millis(config.answer_timeout_ms.into());
     let agent = agent_link::prepare(config, &edge.audio_files, &edge.settings.media.audio_dir);
@@ -74,22 +73,6 @@ pub(crate) async fn prepare(
         }
     };
     Ok(Ready { agent, targets, carrier })
-}
-
-/// What the trunk wants is carried, or nothing is sent: never in clear instead.
-pub(crate) fn encryption_carried(carrier: &OutboundConfig) -> Result<(), Failure> {
-    if carrier.media_encryption != MediaEncryption::Disable {
-        return Err(Failure {
-            rule: "media_encryption",
-            reason: "encryption_not_available",
-            detail: format!(
-                "{} is not carried by this release, and a call is never sent in clear instead",
-                carrier.media_encryption
-            ),
-            advice: "Set the trunk's outbound_config.media_encryption to SIP_MEDIA_ENCRYPT_DISABLE.",
-        });
-    }
-    Ok(())
 }
 
 fn agent_failure(detail: String) -> Failure {

@@ -33,6 +33,8 @@ pub(crate) enum OurReason {
     Drain,
     /// The answer to our offer cannot be used.
     BadAnswer,
+    /// The answer to our offer is plain RTP, and the policy is SRTP alone.
+    EncryptionRequired,
 }
 
 impl OurReason {
@@ -45,6 +47,7 @@ impl OurReason {
             Self::MediaTimeout => Some("media_timeout"),
             Self::Drain => Some("node_drain"),
             Self::BadAnswer => Some("bad_answer"),
+            Self::EncryptionRequired => Some("encryption_required"),
         }
     }
 
@@ -72,7 +75,9 @@ pub(crate) fn outcome(
     let us = ours.map_or(EndedBy::System, OurReason::ended_by);
     let (status, ended_by, code) = match ended.cause {
         EndCause::ByeFromPeer => (Completed, peer, None),
-        EndCause::ByeFromUs if ours == Some(OurReason::BadAnswer) => (Failed, us, None),
+        EndCause::ByeFromUs if matches!(ours, Some(OurReason::BadAnswer | OurReason::EncryptionRequired)) => {
+            (Failed, us, None)
+        }
         EndCause::ByeFromUs => (Completed, us, None),
         // Both sides of a crossed CANCEL and 2xx: the call was given up before anybody spoke.
         EndCause::CancelledByUs if ours == Some(OurReason::RingTimeout) => {
@@ -152,24 +157,36 @@ pub(crate) fn offer_refusal(error: &OfferError, host: &str) -> (Refusal, &'stati
             "no_common_codec",
             "The caller offers no codec of ours: enable PCMU or PCMA at the carrier.",
         ),
-        OfferError::EncryptionRequired => (
+        OfferError::EncryptionDisabled => (
             488,
             304,
-            "encryption_not_available",
-            "The caller insists on SRTP, which this release does not carry: switch secure media off at the carrier for this trunk.",
+            "encryption_disabled",
+            "The caller insists on SRTP: set the trunk's inbound_config.media_encryption to SIP_MEDIA_ENCRYPT_ALLOW or SIP_MEDIA_ENCRYPT_REQUIRE, or switch secure media off at the carrier for this trunk.",
+        ),
+        OfferError::EncryptionRequired(_) => (
+            488,
+            304,
+            "encryption_required",
+            "The caller offers plain RTP: switch SRTP (SDES) on at the carrier for this trunk, or set the trunk's inbound_config.media_encryption to SIP_MEDIA_ENCRYPT_ALLOW.",
+        ),
+        OfferError::NoUsableCrypto(_) => (
+            488,
+            304,
+            "no_usable_crypto",
+            "The caller offers SRTP in no way of ours: enable one of AEAD_AES_256_GCM, AEAD_AES_128_GCM, AES_CM_128_HMAC_SHA1_80, AES_CM_128_HMAC_SHA1_32 at the carrier, without an MKI.",
         ),
         OfferError::NoAudio => (488, 304, "no_audio", "The offer has no audio: ask the caller's side."),
         OfferError::BadAddress(_) => (
             488,
             301,
             "bad_media_address",
-            "The offer's media address cannot be used: check the carrier's NAT settings.",
+            "The offer's media address cannot be used: check the carrier's NAT settings and its address family.",
         ),
         OfferError::UnsupportedProfile(_) => (
             488,
             302,
             "unsupported_profile",
-            "The offer's transport is not RTP/AVP: switch DTLS or other profiles off at the carrier.",
+            "The offer's transport is neither RTP nor SRTP with SDES: switch DTLS or other profiles off at the carrier.",
         ),
     };
     // Quoted by RFC 3261 25.1: the text names the offer's own words only through Display, which holds no quote.

@@ -1,4 +1,4 @@
-//! Media without IO: SDP offers and answers (RFC 3264, RFC 4566), RTP (RFC 3550), G.711, telephone-events
+//! Media without IO: SDP offers and answers (RFC 3264, RFC 4566), RTP (RFC 3550), SRTP (RFC 3711), G.711, telephone-events
 //! (RFC 4733), and the RTP session of one leg. Bytes, instants and seeds come in; packets to send and events come out.
 
 pub mod codec;
@@ -15,4 +15,5 @@ pub mod resample;
 pub mod rtp;
 pub mod sdp;
 pub mod session;
+pub mod srtp;
 pub mod wav;

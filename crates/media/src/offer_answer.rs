@@ -1,10 +1,19 @@
 //! Offer/answer (RFC 3264) for one audio stream.
 
+mod encryption;
+
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use aws_lc_rs::digest::{SHA256, digest};
+
+pub use encryption::{Encryption, Random, Srtp};
+
 use crate::codec::Codec;
-use crate::sdp::{Description, Media, ParseError, address_type};
+use crate::sdp::crypto::Crypto;
+use crate::sdp::{Description, Media, ParseError, Profile, address_type};
+use crate::srtp::Keys;
+use encryption::Offered;
 
 /// Direction of a stream, seen from one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +97,8 @@ pub struct Negotiated {
     pub direction: Direction,
     /// Packet length we send, 10 to 60 ms.
     pub ptime_ms: u32,
+    /// The keys of an SRTP stream; `None` is plain RTP.
+    pub encryption: Option<Keys>,
 }
 
 impl Negotiated {
@@ -111,6 +122,8 @@ pub struct LocalMedia {
     pub codecs: Vec<Codec>,
     /// Packet length we offer, in milliseconds.
     pub ptime_ms: u32,
+    /// What is done about SRTP.
+    pub encryption: Encryption,
 }
 
 impl Default for LocalMedia {
@@ -121,6 +134,7 @@ impl Default for LocalMedia {
             session_id: 0,
             codecs: Codec::ALL.to_vec(),
             ptime_ms: DEFAULT_PTIME,
+            encryption: Encryption::Disable,
         }
     }
 }
@@ -152,18 +166,30 @@ pub enum OfferError {
         /// What the peer has.
         offered: Vec<String>,
     },
-    /// The stream is SRTP.
-    #[error("the stream is SRTP, which is not carried")]
-    EncryptionRequired,
+    /// The stream is SRTP, and the policy is plain RTP.
+    #[error("the stream is SRTP, and the policy is plain RTP alone")]
+    EncryptionDisabled,
+    /// The stream is plain RTP, and the policy is SRTP. Holds why its `crypto` lines cannot be used.
+    #[error("the stream is not encrypted, and the policy is SRTP alone{}", told(.0))]
+    EncryptionRequired(Vec<String>),
+    /// The stream is SRTP without a line we can use. Holds why not.
+    #[error("the stream is SRTP and has no usable a=crypto line{}", told(.0))]
+    NoUsableCrypto(Vec<String>),
     /// No audio line that is wanted.
     #[error("there is no audio stream")]
     NoAudio,
     /// The media address cannot be used.
-    #[error("the media address {0} cannot be used: it must be a unicast address")]
+    #[error(
+        "the media address {0} cannot be used: it must be another host's unicast address of our address family"
+    )]
     BadAddress(String),
     /// Another transport than RTP.
-    #[error("the transport profile {0} is not RTP/AVP or RTP/AVPF")]
+    #[error("the transport profile {0} is not RTP/AVP, RTP/AVPF, RTP/SAVP or RTP/SAVPF")]
     UnsupportedProfile(String),
+}
+
+fn told(problems: &[String]) -> String {
+    if problems.is_empty() { String::new() } else { format!(": {}", problems.join(", ")) }
 }
 
 impl From<ParseError> for OfferError {
@@ -180,16 +206,27 @@ impl From<ParseError> for OfferError {
 pub struct OfferAnswer {
     local: LocalMedia,
     version: u64,
-    /// The body of the last description, without its o= version.
-    last: String,
+    /// SHA-256 of the last description without its o= version: the text itself holds keys.
+    last: Option<[u8; 32]>,
     negotiated: Option<Negotiated>,
+    /// The profile agreed on, for offers of ours inside the dialog.
+    profile: Profile,
+    /// Our keys in the offer that waits for its answer.
+    offered: Offered,
 }
 
 impl OfferAnswer {
     /// Nothing agreed yet.
     #[must_use]
     pub fn new(local: LocalMedia) -> Self {
-        Self { version: local.session_id, local, last: String::new(), negotiated: None }
+        Self {
+            version: local.session_id,
+            local,
+            last: None,
+            negotiated: None,
+            profile: Profile::Avp,
+            offered: Vec::new(),
+        }
     }
 
     /// What was agreed last.
@@ -202,27 +239,64 @@ impl OfferAnswer {
     /// before stands when the offer is refused.
     pub fn answer(&mut self, offer: &[u8]) -> Result<(Vec<u8>, Negotiated), OfferError> {
         let offer = Description::parse(offer)?;
-        let (index, choice) = choose(&offer, &self.local.codecs)?;
+        let policy = self.local.encryption;
+        let (index, choice, line) = choose(&offer, &self.local.codecs, |media, profile| {
+            encryption::of_offer(&policy, media, profile)
+        })?;
+        let tag = line.as_ref().map(|line| line.tag);
+        let before = self.negotiated.as_ref().and_then(|n| n.encryption.as_ref());
+        let keys = line.and_then(|line| encryption::answered(&policy, line, before));
+        let negotiated = choice.negotiated(&self.local, &offer, &offer.media[index], keys)?;
         let mut body = String::with_capacity(512);
         for (at, media) in offer.media.iter().enumerate() {
             if at == index {
                 self.audio(&mut body, media.profile, &choice);
+                if let (Some(tag), Some(keys)) = (tag, &negotiated.encryption) {
+                    body.push_str(&Crypto::line(tag, &keys.send));
+                }
             } else {
                 let formats = media.formats.first().copied().unwrap_or("0");
                 let _ = write!(body, "m={} 0 {} {formats}\r\n", media.kind, media.profile);
             }
         }
-        let negotiated = choice.negotiated(&offer, &offer.media[index])?;
-        self.negotiated = Some(negotiated.clone());
+        self.agreed(choice.profile, negotiated.clone());
         Ok((self.describe(body), negotiated))
     }
 
-    /// Our offer. Inside a dialog it names what is agreed already.
+    /// Our offer in an INVITE: SRTP where the policy has it. Inside a dialog it repeats what is agreed already, keys
+    /// included.
     #[must_use]
     pub fn offer(&mut self) -> Vec<u8> {
+        let lines = encryption::fresh(&self.local.encryption);
+        let profile = if lines.is_empty() { Profile::Avp } else { Profile::Savp };
+        self.offer_as(profile, lines)
+    }
+
+    /// Our offer in the answer to an INVITE that carries none: the peer has not said what it can, so a policy that
+    /// allows both offers both in one line (RFC 8643).
+    #[must_use]
+    pub fn offer_in_response(&mut self) -> Vec<u8> {
+        let lines = encryption::fresh(&self.local.encryption);
+        let required = matches!(self.local.encryption, Encryption::Require(_));
+        self.offer_as(if required { Profile::Savp } else { Profile::Avp }, lines)
+    }
+
+    /// Our offer of plain RTP, for a peer that refused SRTP under a policy that allows it.
+    #[must_use]
+    pub fn offer_in_clear(&mut self) -> Vec<u8> {
+        self.offer_as(Profile::Avp, Vec::new())
+    }
+
+    fn offer_as(&mut self, profile: Profile, lines: Offered) -> Vec<u8> {
+        let (profile, lines) = match &self.negotiated {
+            None => (profile, lines),
+            Some(agreed) => {
+                (self.profile, agreed.encryption.iter().map(|keys| (1, keys.send.clone())).collect())
+            }
+        };
         let mut body = String::with_capacity(512);
         let formats = self.formats();
-        let _ = write!(body, "m=audio {} RTP/AVP", self.local.port);
+        let _ = write!(body, "m=audio {} {}", self.local.port, profile.as_str());
         for (payload_type, ..) in &formats {
             let _ = write!(body, " {payload_type}");
         }
@@ -234,6 +308,10 @@ impl OfferAnswer {
             }
         }
         let _ = write!(body, "a=ptime:{}\r\na=sendrecv\r\n", self.local.ptime_ms);
+        for (tag, key) in &lines {
+            body.push_str(&Crypto::line(*tag, key));
+        }
+        self.offered = lines;
         self.describe(body)
     }
 
@@ -273,10 +351,18 @@ impl OfferAnswer {
     /// Takes the answer to our offer.
     pub fn accept(&mut self, answer: &[u8]) -> Result<Negotiated, OfferError> {
         let answer = Description::parse(answer)?;
-        let (index, choice) = choose(&answer, &self.local.codecs)?;
-        let negotiated = choice.negotiated(&answer, &answer.media[index])?;
-        self.negotiated = Some(negotiated.clone());
+        let (policy, offered) = (self.local.encryption, &self.offered);
+        let (index, choice, keys) = choose(&answer, &self.local.codecs, |media, profile| {
+            encryption::of_answer(&policy, offered, media, profile)
+        })?;
+        let negotiated = choice.negotiated(&self.local, &answer, &answer.media[index], keys)?;
+        self.agreed(choice.profile, negotiated.clone());
         Ok(negotiated)
+    }
+
+    fn agreed(&mut self, profile: Profile, negotiated: Negotiated) {
+        self.profile = profile;
+        self.negotiated = Some(negotiated);
     }
 
     fn audio(&self, body: &mut String, profile: &str, choice: &Choice) {
@@ -296,7 +382,9 @@ impl OfferAnswer {
 
     /// Puts the session lines before the media lines; the version rises when something changed (RFC 3264 8).
     fn describe(&mut self, body: String) -> Vec<u8> {
-        if !self.last.is_empty() && self.last != body {
+        let mut now = [0; 32];
+        now.copy_from_slice(digest(&SHA256, body.as_bytes()).as_ref());
+        if self.last.is_some_and(|last| last != now) {
             self.version += 1;
         }
         let (kind, address) = (address_type(self.local.address), self.local.address);
@@ -304,13 +392,23 @@ impl OfferAnswer {
             "v=0\r\no=- {} {} IN {kind} {address}\r\ns=-\r\nc=IN {kind} {address}\r\nt=0 0\r\n{body}",
             self.local.session_id, self.version
         );
-        self.last = body;
+        self.last = Some(now);
         text.into_bytes()
     }
 }
 
+/// The address an offer's first wanted audio stream names, when it is one.
+#[must_use]
+pub fn offered_address(offer: &[u8]) -> Option<IpAddr> {
+    let offer = Description::parse(offer).ok()?;
+    let audio = offer.media.iter().find(|m| m.kind.eq_ignore_ascii_case("audio") && m.port != 0)?;
+    let address: IpAddr = audio.connection.or(offer.connection)?.parse().ok()?;
+    Some(address.to_canonical())
+}
+
 /// What is usable of one audio line.
 struct Choice {
+    profile: Profile,
     codec: Codec,
     payload_type: u8,
     /// Payload type and clock rate of telephone-events.
@@ -320,15 +418,24 @@ struct Choice {
     ptime_ms: u32,
 }
 
-/// The first usable audio line, with its first codec of ours: the offerer's order is its preference.
-fn choose(description: &Description<'_>, codecs: &[Codec]) -> Result<(usize, Choice), OfferError> {
+/// The first usable audio line, with its first codec of ours: the offerer's order is its preference. `encryption`
+/// says how the line is to be encrypted.
+fn choose<T>(
+    description: &Description<'_>,
+    codecs: &[Codec],
+    encryption: impl Fn(&Media<'_>, Profile) -> Result<Option<T>, OfferError>,
+) -> Result<(usize, Choice, Option<T>), OfferError> {
     let mut problem = OfferError::NoAudio;
     for (index, media) in description.media.iter().enumerate() {
         if !media.kind.eq_ignore_ascii_case("audio") || media.port == 0 {
             continue;
         }
-        match choose_codec(description, media, codecs) {
-            Ok(choice) => return Ok((index, choice)),
+        let choice = Profile::parse(media.profile)
+            .ok_or_else(|| OfferError::UnsupportedProfile(media.profile.chars().take(64).collect()))
+            .and_then(|profile| Ok((profile, encryption(media, profile)?)))
+            .and_then(|(profile, keys)| Ok((choose_codec(description, media, profile, codecs)?, keys)));
+        match choice {
+            Ok((choice, keys)) => return Ok((index, choice, keys)),
             Err(error) if problem == OfferError::NoAudio => problem = error,
             Err(_) => {}
         }
@@ -339,13 +446,9 @@ fn choose(description: &Description<'_>, codecs: &[Codec]) -> Result<(usize, Cho
 fn choose_codec(
     description: &Description<'_>,
     media: &Media<'_>,
+    profile: Profile,
     codecs: &[Codec],
 ) -> Result<Choice, OfferError> {
-    match media.profile {
-        "RTP/AVP" | "RTP/AVPF" => {}
-        "RTP/SAVP" | "RTP/SAVPF" => return Err(OfferError::EncryptionRequired),
-        other => return Err(OfferError::UnsupportedProfile(other.chars().take(64).collect())),
-    }
     let mut chosen = None;
     let mut events = Vec::new();
     let mut offered = Vec::new();
@@ -389,25 +492,17 @@ fn choose_codec(
     let ms = |name: &str| media.attribute(name).and_then(|p| p.parse::<u32>().ok());
     let wished = ms("ptime").unwrap_or(DEFAULT_PTIME).min(ms("maxptime").unwrap_or(MAX_PTIME));
     let ptime_ms = codec.packet_ms(wished.clamp(MIN_PTIME, MAX_PTIME));
-    Ok(Choice { codec, payload_type, event, direction, ptime_ms })
+    Ok(Choice { profile, codec, payload_type, event, direction, ptime_ms })
 }
 
 impl Choice {
-    fn negotiated(&self, description: &Description<'_>, media: &Media<'_>) -> Result<Negotiated, OfferError> {
-        let text = media
-            .connection
-            .or(description.connection)
-            .ok_or_else(|| OfferError::Malformed("it has no c= line".to_owned()))?;
-        let refused = || OfferError::BadAddress(text.chars().take(64).collect());
-        let address: IpAddr = text.parse().map_err(|_| refused())?;
-        let address = address.to_canonical();
-        let usable = match address {
-            IpAddr::V4(v4) => !v4.is_multicast() && !v4.is_broadcast(),
-            IpAddr::V6(v6) => !v6.is_multicast() && !v6.is_unspecified(),
-        };
-        if !usable {
-            return Err(refused());
-        }
+    fn negotiated(
+        &self,
+        local: &LocalMedia,
+        description: &Description<'_>,
+        media: &Media<'_>,
+        encryption: Option<Keys>,
+    ) -> Result<Negotiated, OfferError> {
         Ok(Negotiated {
             codec: self.codec,
             payload_type: self.payload_type,
@@ -417,11 +512,40 @@ impl Choice {
                 receive: pt,
                 clock_rate,
             }),
-            remote: SocketAddr::new(address, media.port),
+            remote: media_address(local, description, media)?,
             direction: self.direction,
             ptime_ms: self.ptime_ms,
+            encryption,
         })
     }
+}
+
+/// Where the peer receives RTP. It must be somewhere a packet of ours may go: not to many, not to nobody but for the
+/// old way to hold, not to the link alone, and not back to us.
+fn media_address(
+    local: &LocalMedia,
+    description: &Description<'_>,
+    media: &Media<'_>,
+) -> Result<SocketAddr, OfferError> {
+    let text = media
+        .connection
+        .or(description.connection)
+        .ok_or_else(|| OfferError::Malformed("it has no c= line".to_owned()))?;
+    let refused = || OfferError::BadAddress(text.chars().take(64).collect());
+    let address: IpAddr = text.parse().map_err(|_| refused())?;
+    let address = address.to_canonical();
+    let usable = match address {
+        IpAddr::V4(v4) => {
+            let to_nobody = v4.octets()[0] == 0 && !v4.is_unspecified();
+            !v4.is_multicast() && !v4.is_broadcast() && !v4.is_link_local() && !to_nobody
+        }
+        IpAddr::V6(v6) => !v6.is_multicast() && !v6.is_unspecified() && !v6.is_unicast_link_local(),
+    };
+    let ours = address == local.address.to_canonical() && media.port == local.port;
+    if !usable || ours || address.is_ipv4() != local.address.to_canonical().is_ipv4() {
+        return Err(refused());
+    }
+    Ok(SocketAddr::new(address, media.port))
 }
 
 #[cfg(test)]
@@ -481,7 +605,7 @@ mod tests {
     #[test]
     fn refusals_say_why() {
         let refused = |media: &str| side().answer(offer(media).as_bytes()).unwrap_err();
-        assert_eq!(refused("m=audio 4000 RTP/SAVP 0\r\n"), OfferError::EncryptionRequired);
+        assert_eq!(refused("m=audio 4000 RTP/SAVP 0\r\n"), OfferError::EncryptionDisabled);
         assert_eq!(
             refused("m=audio 4000 UDP/TLS/RTP/SAVPF 0\r\n"),
             OfferError::UnsupportedProfile("UDP/TLS/RTP/SAVPF".to_owned())

@@ -23,6 +23,7 @@ use crate::monitor::Monitor;
 use crate::offer_answer::Negotiated;
 use crate::resample::{Rate, Resampler};
 use crate::rtp::{self, Packet};
+use crate::srtp::{self, Contexts};
 
 use echo::Echo;
 use hearing::Hearing;
@@ -139,6 +140,10 @@ pub struct Statistics {
     pub dropped_malformed: u64,
     /// Packets of a payload type nobody agreed on.
     pub dropped_payload_type: u64,
+    /// Packets of an SRTP stream that are not authentic: wrong key, changed, plain, or past the key's lifetime.
+    pub dropped_unauthenticated: u64,
+    /// Packets of an SRTP stream that came before.
+    pub dropped_replayed: u64,
     /// Frames skipped because the clock was held up.
     pub skipped_frames: u64,
 }
@@ -151,10 +156,17 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    fn push(&mut self, to: SocketAddr, header: &[u8], payload: &[u8]) {
+    /// Adds an RTP packet, protected when the stream is SRTP. `false` when it must not be sent.
+    fn push(&mut self, to: SocketAddr, header: &[u8], payload: &[u8], srtp: Option<&mut Contexts>) -> bool {
+        let start = self.bytes.len();
         self.bytes.extend_from_slice(header);
         self.bytes.extend_from_slice(payload);
-        self.packets.push((to, self.bytes.len()));
+        let protected = srtp.map_or(Ok(()), |srtp| srtp.sender.protect(&mut self.bytes, start));
+        match protected {
+            Ok(()) => self.packets.push((to, self.bytes.len())),
+            Err(_) => self.bytes.truncate(start),
+        }
+        protected.is_ok()
     }
 
     /// The packets, in order.
@@ -218,6 +230,9 @@ pub struct Session {
     /// What waits to fill a packet, and what who listens in has not been given.
     unsent: Vec<i16>,
     said: std::collections::VecDeque<i16>,
+    srtp: Option<Box<Contexts>>,
+    /// The packet that an SRTP packet protected.
+    plain: Vec<u8>,
 }
 
 impl Session {
@@ -229,6 +244,8 @@ impl Session {
             latch: Latch::new(config.negotiated.remote, config.believed, now),
             ssrc_gate: SsrcGate::default(),
             encoder: config.negotiated.codec.encoder(),
+            srtp: config.negotiated.encryption.clone().map(|keys| Box::new(Contexts::new(keys))),
+            plain: Vec::new(),
             negotiated: config.negotiated,
             agent: config.agent,
             initial_timeout: config.initial_timeout,
@@ -288,6 +305,10 @@ impl Session {
                 hearing.restart(negotiated.codec);
             }
         }
+        match (&mut self.srtp, negotiated.encryption.clone()) {
+            (Some(srtp), Some(keys)) => srtp.update(keys),
+            (srtp, keys) => *srtp = keys.map(|keys| Box::new(Contexts::new(keys))),
+        }
         self.negotiated = negotiated;
         self.resume(now);
     }
@@ -319,11 +340,25 @@ impl Session {
         self.silent_since = (self.started && self.negotiated.direction.receives() && sends).then_some(now);
     }
 
-    /// A datagram of the RTP port.
+    /// A datagram of the RTP port. Of an SRTP stream it is authenticated before anything is learned from it.
     pub fn handle_rtp(&mut self, bytes: &[u8], from: SocketAddr, now: Instant, out: &mut Outbox) {
         if rtp::is_rtcp(bytes) {
             return;
         }
+        let Some(srtp) = &mut self.srtp else { return self.take_rtp(bytes, from, now, out) };
+        let mut plain = std::mem::take(&mut self.plain);
+        match srtp.receiver.unprotect(bytes, &mut plain) {
+            Ok(()) => self.take_rtp(&plain, from, now, out),
+            Err(srtp::Refused::Malformed) => self.statistics.dropped_malformed += 1,
+            Err(srtp::Refused::Replayed) => self.statistics.dropped_replayed += 1,
+            Err(srtp::Refused::Unauthenticated | srtp::Refused::Expired) => {
+                self.statistics.dropped_unauthenticated += 1;
+            }
+        }
+        self.plain = plain;
+    }
+
+    fn take_rtp(&mut self, bytes: &[u8], from: SocketAddr, now: Instant, out: &mut Outbox) {
         let whole = Some(bytes).filter(|bytes| bytes.len() <= MAX_PACKET).and_then(Packet::parse);
         let Some(packet) = whole.filter(|packet| !packet.payload.is_empty()) else {
             self.statistics.dropped_malformed += 1;

@@ -39,6 +39,12 @@ impl Trunk {
         self.managed_account_id.is_some()
     }
 
+    /// What is done about SRTP in calls from the carrier.
+    #[must_use]
+    pub fn inbound_media_encryption(&self) -> MediaEncryption {
+        self.inbound_config.as_ref().map(|config| config.media_encryption).unwrap_or_default()
+    }
+
     /// Whether `source` may send calls: only the transport source counts, never a header.
     #[must_use]
     pub fn admits(&self, source: std::net::IpAddr) -> bool {

@@ -126,18 +126,15 @@ fn notes(trunk: &Trunk) -> Vec<String> {
     if inbound.is_some_and(|config| config.enable_noise_cancellation) {
         notes.push("Noise cancellation is set, but this release carries calls without it.".to_owned());
     }
-    if let Some(policy) =
-        inbound.map(|config| config.media_encryption).filter(|p| *p != MediaEncryption::Disable)
-    {
-        notes.push(format!(
-            "inbound_config.media_encryption is {policy}; this release has no SRTP, so calls from the carrier are refused with 488."
-        ));
+    if inbound.is_some_and(|config| config.media_encryption == MediaEncryption::Require) {
+        notes.push("inbound_config.media_encryption is SIP_MEDIA_ENCRYPT_REQUIRE: the keys of calls that come over UDP or TCP are sent in clear; only TLS hides them.".to_owned());
     }
-    if let Some(policy) =
-        outbound.map(|config| config.media_encryption).filter(|p| *p != MediaEncryption::Disable)
-    {
+    if let Some(config) = outbound.filter(|config| {
+        config.media_encryption == MediaEncryption::Require && config.transport != Transport::Tls
+    }) {
         notes.push(format!(
-            "outbound_config.media_encryption is {policy}; this release has no SRTP, so calls to the carrier are refused."
+            "outbound_config.media_encryption is SIP_MEDIA_ENCRYPT_REQUIRE over {}: the keys are sent in clear; only SIP_TRANSPORT_TLS hides them.",
+            config.transport
         ));
     }
     if outbound.is_some_and(|config| config.transport == Transport::Tls) {

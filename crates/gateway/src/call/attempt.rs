@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media::offer_answer::OfferAnswer;
-use model::{Conversation, OutboundConfig, RuleResult, Step};
+use model::{Conversation, MediaEncryption, OutboundConfig, RuleResult, Step};
 use signaling::{EndCause, Ended, Hop, Session};
 use tokio::sync::mpsc;
 
@@ -26,6 +26,18 @@ pub(super) const TRY: Duration = Duration::from_millis(750);
 pub(super) enum OfferProfile {
     /// `RTP/AVP`, without keys.
     Avp,
+    /// `RTP/SAVP`, with keys.
+    Savp,
+}
+
+impl OfferProfile {
+    /// What a carrier is offered first.
+    pub(super) fn first(encryption: MediaEncryption) -> Self {
+        match encryption {
+            MediaEncryption::Disable => Self::Avp,
+            MediaEncryption::Allow | MediaEncryption::Require => Self::Savp,
+        }
+    }
 }
 
 /// A target and what it is offered.
@@ -41,21 +53,36 @@ pub(super) enum Next {
     /// The call is over.
     Nothing,
     /// The next target, when there is one.
-    NextTarget,
+    OtherTarget,
+    /// The same target, offered plain RTP.
+    InClear,
 }
 
 /// The one place that decides it: a target that cannot be reached, is out of service or says nothing at all is left
-/// for the next; a callee who has been asked, or rung, is not asked again.
-pub(super) fn after(_attempt: Attempt, ended: &Ended) -> Next {
+/// for the next; a callee who has been asked, or rung, is not asked again. A target that cannot do SRTP is offered
+/// plain RTP where the trunk allows it.
+pub(super) fn after(attempt: Attempt, encryption: MediaEncryption, ended: &Ended) -> Next {
     if ended.rang {
         return Next::Nothing;
     }
     match (ended.cause, ended.status.map(|status| status.0)) {
-        (EndCause::TransportError | EndCause::NoResponse, _) => Next::NextTarget,
-        (EndCause::RefusedByPeer, Some(503)) => Next::NextTarget,
-        (EndCause::RefusedByPeer, Some(408)) if !ended.trying => Next::NextTarget,
+        (EndCause::TransportError | EndCause::NoResponse, _) => Next::OtherTarget,
+        (EndCause::RefusedByPeer, Some(503)) => Next::OtherTarget,
+        _ if refuses_encryption(ended)
+            && attempt.profile == OfferProfile::Savp
+            && encryption == MediaEncryption::Allow =>
+        {
+            Next::InClear
+        }
+        (EndCause::RefusedByPeer, Some(408)) if !ended.trying => Next::OtherTarget,
         _ => Next::Nothing,
     }
+}
+
+/// Whether an offer of SRTP was refused for what it offers, and not by a callee.
+pub(super) fn refuses_encryption(ended: &Ended) -> bool {
+    let status = ended.status.map(|status| status.0);
+    !ended.rang && ended.cause == EndCause::RefusedByPeer && matches!(status, Some(488 | 415 | 606))
 }
 
 /// An attempt's INVITE, on its way.
@@ -77,10 +104,13 @@ pub(super) fn place(
     mailbox: Mailbox,
 ) -> Placed {
     let hop = attempt.hop;
-    let mut offer_answer = OfferAnswer::new(match attempt.profile {
-        OfferProfile::Avp => local_media(edge, hop, Some(socket)),
-    });
-    let offer = Bytes::from(offer_answer.offer());
+    let local = local_media(edge, hop, hop.remote.ip(), Some(socket), carrier.media_encryption);
+    let mut offer_answer = OfferAnswer::new(local);
+    let offer = match attempt.profile {
+        OfferProfile::Avp => offer_answer.offer_in_clear(),
+        OfferProfile::Savp => offer_answer.offer(),
+    };
+    let offer = Bytes::from(offer);
     let invite = outbound::invite(edge, carrier, conversation, hop, offer);
     let (from, to) = (invite.from.clone(), invite.to.clone());
     let session = Box::new(Session::connect(invite, hop, edge.identity(hop), Instant::now()));
@@ -103,6 +133,16 @@ impl Call {
         self.offered = true;
         (self.from, self.to) = (from, to);
         self.record();
+    }
+
+    /// Writes down that the carrier does not want SRTP.
+    pub(super) fn note_refused_encryption(&mut self, ended: &Ended) {
+        let status = ended.status.map_or(0, |status| status.0);
+        let detail = format!("the carrier answered {status} to SRTP; plain RTP is offered once");
+        self.steps.push(Step { rule: "media_encryption".into(), result: RuleResult::Fail, detail });
+        self.conversation.notes.push(format!(
+            "encryption_refused: the carrier answered {status} to SRTP, so the call was offered again as plain RTP"
+        ));
     }
 
     /// Writes down what became of an attempt that is not the last.
@@ -149,18 +189,29 @@ mod tests {
             rang,
             trying,
         };
-        let next = |cause, status, rang, trying| after(attempt, &ended(cause, status, rang, trying));
+        let next = |cause, status, rang, trying| {
+            after(attempt, MediaEncryption::Allow, &ended(cause, status, rang, trying))
+        };
         for cause in [EndCause::NoResponse, EndCause::TransportError] {
-            assert_eq!(next(cause, None, false, false), Next::NextTarget);
+            assert_eq!(next(cause, None, false, false), Next::OtherTarget);
             assert_eq!(next(cause, None, true, true), Next::Nothing);
         }
         let refused = EndCause::RefusedByPeer;
-        assert_eq!(next(refused, Some(503), false, true), Next::NextTarget);
-        assert_eq!(next(refused, Some(408), false, false), Next::NextTarget);
+        assert_eq!(next(refused, Some(503), false, true), Next::OtherTarget);
+        assert_eq!(next(refused, Some(408), false, false), Next::OtherTarget);
         assert_eq!(next(refused, Some(408), false, true), Next::Nothing);
         assert_eq!(next(refused, Some(503), true, true), Next::Nothing);
         for status in [403, 404, 480, 484, 486, 500, 600, 603, 604] {
             assert_eq!(next(refused, Some(status), false, false), Next::Nothing, "{status}");
+        }
+        for status in [488, 415, 606] {
+            let secure = Attempt { profile: OfferProfile::Savp, ..attempt };
+            let after =
+                |attempt, policy, rang| after(attempt, policy, &ended(refused, Some(status), rang, true));
+            assert_eq!(after(secure, MediaEncryption::Allow, false), Next::InClear);
+            assert_eq!(after(secure, MediaEncryption::Allow, true), Next::Nothing);
+            assert_eq!(after(secure, MediaEncryption::Require, false), Next::Nothing);
+            assert_eq!(after(attempt, MediaEncryption::Allow, false), Next::Nothing, "once only");
         }
         for cause in [EndCause::CancelledByUs, EndCause::Challenged, EndCause::ByeFromPeer] {
             assert_eq!(next(cause, Some(503), false, false), Next::Nothing, "{cause:?}");

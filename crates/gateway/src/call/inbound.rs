@@ -12,7 +12,7 @@ use serde_json::Value;
 use signaling::{Event, Hop, Refusal, Request, Session, StatusCode};
 use tokio::sync::mpsc;
 
-use super::offer::local_media;
+use super::offer::{local_media, media_towards};
 use super::{Call, Registered, flush, linger, until};
 use crate::admission::CallPermit;
 use crate::agent_link;
@@ -66,8 +66,9 @@ async fn carry(
         return session;
     };
     let conversation = new_inbound(&route, &chosen, &verdict, session.call_id());
-    let socket = edge.rtp_ports.open(hop.remote.ip());
-    let local = local_media(edge, hop, socket.as_ref());
+    let near = media_towards(offer.as_deref(), hop);
+    let socket = edge.rtp_ports.open(near);
+    let local = local_media(edge, hop, near, socket.as_ref(), route.media_encryption());
     let rtp_port = socket.as_ref().map_or(0, RtpSocket::port);
     let mut call = Call {
         edge: Arc::clone(edge),
@@ -224,7 +225,7 @@ impl Call {
         }
         let Some(offer) = offer else {
             self.offered = true;
-            self.description = Some(Bytes::from(self.offer_answer.offer()));
+            self.description = Some(Bytes::from(self.offer_answer.offer_in_response()));
             return true;
         };
         match self.offer_answer.answer(offer) {

@@ -1,27 +1,48 @@
 //! The media of a call: offers and answers of its dialog, and the leg on a media shard.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
-use media::offer_answer::{Direction, LocalMedia, Negotiated};
+use media::offer_answer::{Direction, Encryption, LocalMedia, Negotiated, OfferError, Random, Srtp};
 use media::session::{Believed, SessionConfig};
-use model::TrunkId;
-use signaling::{Hop, StatusCode};
+use media::srtp::Suite;
+use model::{MediaEncryption, TrunkId};
+use signaling::{Hop, StatusCode, Transport};
 
 use super::{AgentNotice, Call};
-use crate::edge::{Edge, random};
+use crate::edge::{Edge, fill, random};
 use crate::rtp_ports::RtpSocket;
 use crate::sip_status::{self, OurReason};
 
-pub(super) fn local_media(edge: &Edge, hop: Hop, socket: Option<&RtpSocket>) -> LocalMedia {
+/// Suites offered over UDP: an INVITE with all of them would not fit a datagram (RFC 3261 18.1.1).
+const SUITES_OVER_UDP: &[Suite] = &[Suite::AeadAes256Gcm, Suite::AesCm128HmacSha1_80];
+
+/// Where a caller's media is expected: at the address its offer names when that is of another family than the
+/// signalling, at the signalling's otherwise.
+pub(super) fn media_towards(offer: Option<&[u8]>, hop: Hop) -> IpAddr {
+    let signalling = hop.remote.ip().to_canonical();
+    let named = offer.and_then(media::offer_answer::offered_address);
+    named.filter(|named| named.is_ipv4() != signalling.is_ipv4()).unwrap_or(signalling)
+}
+
+/// Our side of the media of a call over `hop`, towards `near`.
+pub(super) fn local_media(
+    edge: &Edge,
+    hop: Hop,
+    near: IpAddr,
+    socket: Option<&RtpSocket>,
+    policy: MediaEncryption,
+) -> LocalMedia {
     let seed = random();
     let mut session_id = [0u8; 8];
     session_id.copy_from_slice(&seed[..8]);
     LocalMedia {
-        address: edge.media_address(hop.remote.ip()),
+        address: edge.media_address(near),
         port: socket.map_or(0, RtpSocket::port),
         // 62 bits: some peers read it as a signed number (RFC 4566 5.2 asks for a numeric string only).
         session_id: u64::from_be_bytes(session_id) >> 2,
+        encryption: encryption(policy, hop),
         ..LocalMedia::default()
     }
 }
@@ -38,11 +59,22 @@ pub(super) fn believed(edge: &Edge, trunk: Option<TrunkId>, hop: Hop, socket: &R
     }
 }
 
+fn encryption(policy: MediaEncryption, hop: Hop) -> Encryption {
+    let suites = if hop.transport == Transport::Udp { SUITES_OVER_UDP } else { &Suite::ALL };
+    let srtp = Srtp { suites, random: Random(fill) };
+    match policy {
+        MediaEncryption::Disable => Encryption::Disable,
+        MediaEncryption::Allow => Encryption::Allow(srtp),
+        MediaEncryption::Require => Encryption::Require(srtp),
+    }
+}
+
 impl Call {
     /// Hands the RTP socket to a media shard, or tells the shard of the new agreement.
     pub(super) fn open_leg(&mut self, negotiated: Negotiated, now: Instant) {
         self.conversation.codec = Some(negotiated.codec.name().to_owned());
-        self.conversation.media_encryption = Some("none".to_owned());
+        let suite = negotiated.encryption.as_ref().map_or("none", |keys| keys.suite().name());
+        self.conversation.media_encryption = Some(suite.to_owned());
         let answered = self.conversation.answered_at.is_some();
         self.note_hold(negotiated.direction);
         if let Some(leg) = &self.leg {
@@ -117,14 +149,17 @@ impl Call {
     pub(super) fn take_answer(&mut self, answer: Option<&[u8]>, now: Instant) {
         self.offered = false;
         let negotiated = match answer {
-            Some(answer) => self.offer_answer.accept(answer).map_err(|e| e.to_string()),
-            None => Err("the answer carries no SDP".to_owned()),
+            Some(answer) => self.offer_answer.accept(answer).map_err(|error| match error {
+                OfferError::EncryptionRequired(_) => (OurReason::EncryptionRequired, error.to_string()),
+                _ => (OurReason::BadAnswer, error.to_string()),
+            }),
+            None => Err((OurReason::BadAnswer, "the answer carries no SDP".to_owned())),
         };
         match negotiated {
             Ok(negotiated) => self.open_leg(negotiated, now),
-            Err(problem) => {
+            Err((reason, problem)) => {
                 self.advice = Some(format!("The peer's SDP answer cannot be used: {problem}."));
-                self.end(OurReason::BadAnswer, now);
+                self.end(reason, now);
             }
         }
     }

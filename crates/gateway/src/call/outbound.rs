@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster::Originate;
+use model::MediaEncryption;
 use signaling::{EndCause, Ended, Hop, Session};
 use tokio::sync::mpsc;
 
@@ -79,7 +80,7 @@ async fn carry(
         finish::not_begun(edge, &mut conversation, steps, &outbound::Failure::no_rtp_port());
         return None;
     };
-    let mut attempt = Attempt { hop, profile: OfferProfile::Avp };
+    let mut attempt = Attempt { hop, profile: OfferProfile::first(carrier.media_encryption) };
     let placed = place(edge, &carrier, &mut conversation, attempt, &socket, mailbox.clone());
     registered.keys.push(placed.key);
     let ring_timeout = Duration::from_secs(config.ring_timeout_s.into());
@@ -120,7 +121,9 @@ async fn carry(
     call.record();
     loop {
         let mut ended = call.run(inputs).await;
-        let Some(next) = call.next_attempt(attempt, &mut ended, &mut targets, inputs).await else {
+        let encryption = carrier.media_encryption;
+        let next = call.next_attempt(attempt, encryption, &mut ended, &mut targets, inputs).await;
+        let Some(next) = next else {
             return Some(call.finish(&ended));
         };
         attempt = next;
@@ -141,6 +144,7 @@ impl Call {
     async fn next_attempt(
         &mut self,
         attempt: Attempt,
+        encryption: MediaEncryption,
         ended: &mut Ended,
         targets: &mut Targets,
         inputs: &mut mpsc::Receiver<CallInput>,
@@ -148,10 +152,14 @@ impl Call {
         if self.ours.is_some() {
             return None;
         }
-        match attempt::after(attempt, ended) {
+        match attempt::after(attempt, encryption, ended) {
             Next::Nothing => None,
-            Next::NextTarget if !targets.has_more() => None,
-            Next::NextTarget => {
+            Next::InClear => {
+                self.note_refused_encryption(ended);
+                Some(Attempt { profile: OfferProfile::Avp, ..attempt })
+            }
+            Next::OtherTarget if !targets.has_more() => None,
+            Next::OtherTarget => {
                 self.note_attempt(ended);
                 let (edge, mut steps) = (Arc::clone(&self.edge), Vec::new());
                 let found = self.meanwhile(targets.next(&edge, &mut steps), inputs).await;

@@ -30,11 +30,14 @@ impl Call {
             let step = Step { rule: "replaces".into(), result: RuleResult::Fail, detail: detail.to_owned() };
             return self.write_decision(caller, vec![step], StatusCode(status), reason, advice);
         }
-        let media = LocalMedia { port: self.rtp_port, ..local_media(&self.edge, hop, None) };
-        let mut offer_answer = OfferAnswer::new(media);
+        let directory = self.edge.directory.load();
+        let trunk = self.conversation.trunk_id.and_then(|id| directory.trunk(id));
+        let policy = trunk.map(|trunk| trunk.inbound_media_encryption()).unwrap_or_default();
+        let local = local_media(&self.edge, hop, hop.remote.ip(), None, policy);
+        let mut offer_answer = OfferAnswer::new(LocalMedia { port: self.rtp_port, ..local });
         let answered = match &offer {
             Some(offer) => offer_answer.answer(offer).map(|(answer, negotiated)| (answer, Some(negotiated))),
-            None => Ok((offer_answer.offer(), None)),
+            None => Ok((offer_answer.offer_in_response(), None)),
         };
         let (description, negotiated) = match answered {
             Ok(answered) => answered,

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use media::link::Link;
 use media::offer_answer::{LocalMedia, Negotiated, OfferAnswer};
 use media::session::{Agent, MediaEvent, SessionConfig};
-use model::{Conversation, OutboundConfig, TrunkId};
-use signaling::{Ended, Event, Hop, Reason, Refusal, Session, StatusCode};
+use model::{Conversation, MediaEncryption, OutboundConfig, TrunkId};
+use signaling::{Ended, Event, Hop, Invite, Reason, Refusal, Session, StatusCode};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::attempt::refuses_encryption;
 use super::offer::{believed, local_media};
 use super::{Registered, flush, linger, until};
 use crate::admission::CallPermit;
@@ -122,6 +123,8 @@ struct SecondCall {
     offer_answer: OfferAnswer,
     /// Our offer is out and its answer has not come.
     offered: bool,
+    /// The INVITE to repeat with plain RTP when SRTP is refused.
+    again: Option<Invite>,
     audio: Audio,
     trunk: Option<TrunkId>,
     socket: Option<RtpSocket>,
@@ -138,16 +141,19 @@ impl SecondCall {
         registered: &mut Registered,
     ) -> Result<Self, Failure> {
         let Plan { destination, carrier, mut conversation, audio, call, permit } = plan;
+        let (near, policy) = (hop.remote.ip(), carrier.media_encryption);
         let (socket, local) = match &audio {
             Audio::Bridge(_) => {
                 let Some(socket) = edge.rtp_ports.open(hop.remote.ip()) else {
                     edge.counters.count(Counter::NoRtpPort);
                     return Err(Failure::no_rtp_port());
                 };
-                let local = local_media(edge, hop, Some(&socket));
+                let local = local_media(edge, hop, near, Some(&socket), policy);
                 (Some(socket), local)
             }
-            Audio::TakeOver(port) => (None, LocalMedia { port: *port, ..local_media(edge, hop, None) }),
+            Audio::TakeOver(port) => {
+                (None, LocalMedia { port: *port, ..local_media(edge, hop, near, None, policy) })
+            }
         };
         let mut offer_answer = OfferAnswer::new(local);
         let offer = Bytes::from(offer_answer.offer());
@@ -157,6 +163,7 @@ impl SecondCall {
             invite.headers.push(("Replaces".to_owned(), replaces.to_string()));
             invite.headers.push(("Require".to_owned(), "replaces".to_owned()));
         }
+        let again = (policy == MediaEncryption::Allow).then(|| invite.clone());
         let session = Box::new(Session::connect(invite, hop, edge.identity(hop), Instant::now()));
         let key = edge.calls.local_key(session.call_id(), session.local_tag());
         edge.calls.add_dialog(key, mailbox.clone());
@@ -169,6 +176,7 @@ impl SecondCall {
             hop,
             offer_answer,
             offered: true,
+            again,
             audio,
             trunk: destination.trunk.map(|(trunk, _)| trunk.id),
             socket,
@@ -189,6 +197,7 @@ impl SecondCall {
             flush(&self.edge, &mut self.session);
             while let Some(event) = self.session.poll_event() {
                 match event {
+                    Event::Ended(ended) if !stopped && self.offer_in_clear(&ended, registered) => {}
                     Event::Ended(ended) => {
                         flush(&self.edge, &mut self.session);
                         tell(&self.call, SecondEvent::Ended(Box::new(ended))).await;
@@ -230,6 +239,21 @@ impl SecondCall {
                 () = until(self.session.poll_timeout()) => self.session.handle_timeout(Instant::now()),
             }
         }
+    }
+
+    /// Asks once more, with plain RTP, where the trunk allows it and the target refused SRTP.
+    fn offer_in_clear(&mut self, ended: &Ended, registered: &mut Registered) -> bool {
+        let Some(mut invite) = self.again.take().filter(|_| refuses_encryption(ended)) else { return false };
+        invite.offer = Bytes::from(self.offer_answer.offer_in_clear());
+        let identity = self.edge.identity(self.hop);
+        let session = Box::new(Session::connect(invite, self.hop, identity, Instant::now()));
+        let key = self.edge.calls.local_key(session.call_id(), session.local_tag());
+        self.edge.calls.add_dialog(key, self.mailbox.clone());
+        flush(&self.edge, &mut self.session);
+        let earlier = std::mem::replace(&mut self.session, session);
+        let keys = std::mem::replace(&mut registered.keys, vec![key]);
+        leave(&self.edge, earlier, keys);
+        true
     }
 
     async fn on_event(&mut self, event: Event) {

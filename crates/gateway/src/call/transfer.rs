@@ -12,7 +12,6 @@ use super::second_leg::{self, Audio, Plan, SecondEvent, SecondLeg, Taken};
 use super::{AgentNotice, Call};
 use crate::bridge;
 use crate::listener;
-use crate::outbound;
 use crate::sip_status::OurReason;
 use crate::transfer_target::{self, Denied, Destination};
 
@@ -199,9 +198,7 @@ impl Call {
             self.transfer_failed(StatusCode(480), now);
             return None;
         };
-        let place = outbound::encryption_carried(&carrier)
-            .map_err(|failure| failure.detail)
-            .and_then(|()| listener::place(&self.edge, Some(&trunk)).map_err(|(_, step, _)| step.detail));
+        let place = listener::place(&self.edge, Some(&trunk)).map_err(|(_, step, _)| step.detail);
         let permit = match place {
             Ok(permit) => permit,
             Err(detail) => {

@@ -2,6 +2,8 @@
 //! ends, strict in bounds. An existing parser was passed over because carriers leave out `s=` and `t=` and end lines
 //! with LF alone, which it refuses.
 
+pub mod crypto;
+
 use std::net::IpAddr;
 
 /// Longest description, in bytes.
@@ -41,6 +43,46 @@ pub struct Media<'a> {
     pub attributes: Vec<(&'a str, &'a str)>,
 }
 
+/// A transport profile of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// RTP (RFC 3551).
+    Avp,
+    /// RTP with early feedback (RFC 4585).
+    Avpf,
+    /// SRTP (RFC 3711).
+    Savp,
+    /// SRTP with early feedback (RFC 5124).
+    Savpf,
+}
+
+impl Profile {
+    const ALL: [Self; 4] = [Self::Avp, Self::Avpf, Self::Savp, Self::Savpf];
+
+    /// The profile of a token.
+    #[must_use]
+    pub fn parse(token: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|profile| profile.as_str() == token)
+    }
+
+    /// The token.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Avp => "RTP/AVP",
+            Self::Avpf => "RTP/AVPF",
+            Self::Savp => "RTP/SAVP",
+            Self::Savpf => "RTP/SAVPF",
+        }
+    }
+
+    /// Whether the token says that the stream is SRTP.
+    #[must_use]
+    pub fn is_secure(self) -> bool {
+        matches!(self, Self::Savp | Self::Savpf)
+    }
+}
+
 /// Why a description cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ParseError {
@@ -57,10 +99,16 @@ impl<'a> Description<'a> {
             return Err(ParseError::TooLarge);
         }
         let bad = |what: &str| ParseError::Malformed(what.to_owned());
-        let text = std::str::from_utf8(bytes).map_err(|_| bad("it is not UTF-8"))?;
         let mut description = Self { connection: None, attributes: Vec::new(), media: Vec::new() };
         let mut versioned = false;
-        for line in text.split(['\n', '\r']).map(str::trim_end).filter(|l| !l.is_empty()) {
+        let lines = bytes.split(|b| matches!(b, b'\n' | b'\r')).map(<[u8]>::trim_ascii_end);
+        for line in lines.filter(|line| !line.is_empty()) {
+            // Names in other character sets stand in lines nobody reads here.
+            let line = match std::str::from_utf8(line) {
+                Ok(line) => line,
+                Err(_) if matches!(line, [b's' | b'i' | b'u' | b'e' | b'p', b'=', ..]) => continue,
+                Err(_) => return Err(bad("it is not UTF-8")),
+            };
             let Some((kind, value)) = line.split_once('=') else { return Err(bad("a line has no =")) };
             let value = value.trim();
             match kind {

@@ -96,8 +96,8 @@ impl Session {
         if kind == Some(Kind::Audio) {
             self.echo.keep(packet);
         }
-        out.push(to, &back.header(), packet.payload);
-        self.statistics.sent += 1;
+        let sent = out.push(to, &back.header(), packet.payload, self.srtp.as_deref_mut());
+        self.statistics.sent += u64::from(sent);
     }
 
     /// The first packet that does not follow: hearing takes over behind the last one that did.

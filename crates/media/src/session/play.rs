@@ -107,7 +107,8 @@ impl Session {
             ssrc: self.ssrc,
             payload: &[],
         };
-        out.push(self.latch.destination(), &packet.header(), &self.payload);
-        self.statistics.sent += 1;
+        let to = self.latch.destination();
+        let sent = out.push(to, &packet.header(), &self.payload, self.srtp.as_deref_mut());
+        self.statistics.sent += u64::from(sent);
     }
 }

@@ -1,3 +1,5 @@
+mod encrypted;
+
 use super::latch::PORT_CHANGE;
 use super::play::MAX_CATCH_UP;
 use super::*;
@@ -16,6 +18,7 @@ fn negotiated() -> Negotiated {
         remote: PEER.parse().unwrap(),
         direction: Direction::SendRecv,
         ptime_ms: 20,
+        encryption: None,
     }
 }
 
