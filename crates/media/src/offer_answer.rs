@@ -628,6 +628,91 @@ mod tests {
     }
 
     #[test]
+    fn addresses_that_must_not_be_sent_to() {
+        let named = |address: &str| {
+            let kind = if address.contains(':') { "IP6" } else { "IP4" };
+            let text = format!("v=0\r\nc=IN {kind} {address}\r\nm=audio 4000 RTP/AVP 0\r\n");
+            let local = if address.contains(':') { "2001:db8::1" } else { "192.0.2.1" };
+            let local = LocalMedia { address: local.parse().unwrap(), port: 4_000, ..LocalMedia::default() };
+            OfferAnswer::new(local).answer(text.as_bytes())
+        };
+        for bad in [
+            "224.0.0.1",
+            "239.1.2.3/127",
+            "255.255.255.255",
+            "0.0.0.1",
+            "169.254.169.254",
+            "192.0.2.1",
+            "::",
+            "ff02::1",
+            "fe80::1",
+            "2001:db8::1",
+            "::ffff:192.0.2.9",
+            "1.2.3",
+            "host.example",
+        ] {
+            assert!(matches!(named(bad), Err(OfferError::BadAddress(_))), "{bad}");
+        }
+        for good in ["192.0.2.2", "10.0.0.1", "127.0.0.1", "2001:db8::2", "::1", "0.0.0.0"] {
+            assert!(named(good).is_ok(), "{good}");
+        }
+        // Nobody is there: only hold says so.
+        assert!(!named("0.0.0.0").unwrap().1.direction.sends());
+        assert!(matches!(answered_v6("192.0.2.9"), Err(OfferError::BadAddress(_))));
+        let (answer, negotiated) = answered_v6("2001:db8::9").unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(
+            answer.contains("c=IN IP6 2001:db8::1\r\n") && answer.contains(" IN IP6 2001:db8::1\r\ns="),
+            "{answer}"
+        );
+        assert_eq!(negotiated.remote.to_string(), "[2001:db8::9]:4000");
+    }
+
+    fn answered_v6(address: &str) -> Result<(Vec<u8>, Negotiated), OfferError> {
+        let kind = if address.contains(':') { "IP6" } else { "IP4" };
+        let text = format!("v=0\r\nc=IN {kind} {address}\r\nm=audio 4000 RTP/AVP 0\r\n");
+        assert_eq!(offered_address(text.as_bytes()), address.parse().ok());
+        let local =
+            LocalMedia { address: "2001:db8::1".parse().unwrap(), port: 20_000, ..LocalMedia::default() };
+        OfferAnswer::new(local).answer(text.as_bytes())
+    }
+
+    #[test]
+    fn bombs_are_bounded() {
+        let begun = std::time::Instant::now();
+        let answered =
+            |media: String| side().answer(offer(&media).as_bytes()).map(|(_, negotiated)| negotiated);
+        let audio = "m=audio 4000 RTP/AVP 0\r\n";
+        for bomb in [
+            "m=audio 4000 RTP/AVP 0\r\n".repeat(10_000),
+            audio.to_owned() + &"a=x\r\n".repeat(100_000),
+            audio.to_owned() + &"a=x\r\n".repeat(1_025),
+            audio.to_owned() + "a=fmtp:0 " + &"x".repeat(64 << 10),
+            "m=video 9 RTP/AVP 31\r\n".repeat(64) + audio,
+        ] {
+            assert_eq!(answered(bomb).unwrap_err(), OfferError::TooLarge);
+        }
+        let many: String = (0..=255).rev().map(|n| format!(" {n}")).collect();
+        let maps: String = (0..1_000).map(|n| format!("a=rtpmap:{} x/1\r\n", n % 300)).collect();
+        for odd in [
+            audio.to_owned() + "a=fmtp:0 " + &"x".repeat(60 << 10),
+            format!("m=audio 4000 RTP/AVP{many} 8\r\n"),
+            format!("m=audio 4000 RTP/AVP 0{many}\r\n"),
+            "m=video 9 RTP/AVP 31\r\n".repeat(63) + audio,
+            audio.to_owned() + &"b=AS:64\r\n".repeat(5_000),
+        ] {
+            let negotiated = answered(odd).unwrap();
+            assert!(negotiated.ptime_ms == 20);
+        }
+        let _ = answered(format!("m=audio 4000 RTP/AVP{many}\r\n{maps}"));
+        for (text, ptime_ms) in [("0", 10), ("1000000000", 60), ("1e9", 20), ("-1", 20), ("", 20), ("25", 20)]
+        {
+            assert_eq!(answered(format!("{audio}a=ptime:{text}\r\n")).unwrap().ptime_ms, ptime_ms, "{text}");
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
+
+    #[test]
     fn our_offer_and_its_answer() {
         let mut ours = side();
         let mut theirs = OfferAnswer::new(LocalMedia {
