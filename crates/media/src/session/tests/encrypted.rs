@@ -115,16 +115,16 @@ fn a_re_invite_keeps_or_changes_keys() {
     let late = peer.protect(&packet(1, 9, 0, &[7; 160]));
     assert!(receive(&mut session, &late, PEER, now).is_empty());
     let mut rekeyed = Peer::new(suite, 4, 3);
-    let fresh = rekeyed.protect(&packet(2, 9, 0, &[7; 160]));
+    let fresh = rekeyed.protect(&packet(1, 9, 0, &[7; 160]));
     let back = receive(&mut session, &fresh, PEER, now);
     rekeyed.receiver.unprotect(&back[0], &mut Vec::new()).unwrap();
     session.update(negotiated(), now);
     assert!(
-        receive(&mut session, &rekeyed.protect(&packet(3, 9, 0, &[7; 160])), PEER, now)
+        receive(&mut session, &rekeyed.protect(&packet(2, 9, 0, &[7; 160])), PEER, now)
             .iter()
             .all(|back| rekeyed.receiver.unprotect(back, &mut Vec::new()).is_err())
     );
-    assert_eq!(receive(&mut session, &packet(4, 9, 0, &[7; 160]), PEER, now).len(), 1);
+    assert_eq!(receive(&mut session, &packet(3, 9, 0, &[7; 160]), PEER, now).len(), 1);
 }
 
 #[test]
