@@ -94,6 +94,21 @@ pub enum Call {
         #[command(flatten)]
         common: Common,
     },
+    /// Hands a live call to somebody else.
+    Transfer {
+        id: ConversationId,
+        /// A number, or a SIP URI at one of the organization's trunks.
+        #[arg(long)]
+        to: String,
+        /// Have the carrier call (refer), call ourselves and join both (bridge), or the one after the other (auto).
+        #[arg(long, value_parser = ["auto", "refer", "bridge"])]
+        mode: Option<String>,
+        /// How long the target may take to answer.
+        #[arg(long, value_name = "SECONDS")]
+        timeout: Option<u32>,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Hangs up.
     End {
         id: ConversationId,
@@ -188,6 +203,16 @@ impl Call {
                 common.screen(out).one(conversation)
             }
             Self::Watch { id, common } => watch(id, &common, out).await,
+            Self::Transfer { id, to, mode, timeout, common } => {
+                let body = Fields::default()
+                    .with("to", to)
+                    .with_some("mode", mode)
+                    .with_some("timeout_s", timeout)
+                    .into_value();
+                let client = common.connection.client()?;
+                let answer = client.post(&format!("/core/conversations/{id}/transfer"), Some(&body)).await?;
+                common.screen(out).one(&answer.body)
+            }
             Self::End { id, common } => {
                 let client = common.connection.client()?;
                 let answer = client.post(&format!("/core/conversations/{id}/end"), None).await?;

@@ -2,7 +2,8 @@
 
 use crate::inbound_routing::InboundRouting;
 use crate::{
-    AddressRange, AgentConfig, AgentId, AgentVersionId, E164, OrganizationId, PhoneNumber, Trunk, TrunkId,
+    AddressRange, AgentConfig, AgentId, AgentVersionId, DestinationPrefix, E164, OrganizationId, PhoneNumber,
+    Trunk, TrunkId,
 };
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ pub struct OrganizationEntry {
     pub id: OrganizationId,
     /// Who may call its agent URIs; `None` means anyone.
     pub sip_endpoint_allowed_addresses: Option<Vec<AddressRange>>,
+    /// Where its agents may call; `None` means anywhere.
+    pub allowed_destinations: Option<Vec<DestinationPrefix>>,
     /// Who answers its numbers, when it has a routing.
     pub inbound_routing: Option<InboundRouting>,
 }

@@ -42,6 +42,12 @@ impl DestinationPrefix {
     }
 }
 
+/// Whether a number, with its `+`, may be called; no list allows any.
+#[must_use]
+pub fn may_call(allowed: Option<&[DestinationPrefix]>, number: &str) -> bool {
+    allowed.is_none_or(|list| list.iter().any(|prefix| prefix.covers(number)))
+}
+
 impl FromStr for DestinationPrefix {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, Self::Err> {

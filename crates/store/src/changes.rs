@@ -7,7 +7,7 @@ use model::directory::{AgentEntry, DirectoryChange, OrganizationEntry, VersionEn
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
 use crate::agents::version;
-use crate::organizations::ranges_from_text;
+use crate::organizations::{destinations, ranges_from_text};
 use crate::phone_numbers::number;
 use crate::{Seq, Store, StoreError};
 
@@ -138,6 +138,7 @@ impl Store {
                         Some(Arc::new(OrganizationEntry {
                             id,
                             sip_endpoint_allowed_addresses,
+                            allowed_destinations: destinations(row)?,
                             inbound_routing: self.open_routing(connection, &text("id")?).await?,
                         })),
                     )

@@ -8,7 +8,9 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
+use crate::calls_out::admit;
 use crate::deliveries::enqueue;
+use crate::organizations::own;
 use crate::page::{MAX_SCANS, Page, SCAN_ROWS, Times, contains, push_contains, push_page};
 use crate::phone_numbers::number;
 use crate::{Store, StoreError};
@@ -45,8 +47,6 @@ pub struct ConversationFilter {
 }
 
 const CORRUPT: StoreError = StoreError::Corrupt("conversation");
-/// A day.
-const DAY_US: i64 = 24 * 3_600 * 1_000_000;
 
 fn conversation(row: &SqliteRow) -> Result<Conversation, StoreError> {
     let record: String = row.try_get("record")?;
@@ -57,33 +57,9 @@ impl Store {
     /// Writes a call out down before it is placed, when the organization may call there and has a call left today.
     /// The count and the call are one transaction, so that no race exceeds the limit.
     pub async fn create_conversation(&self, conversation: &Conversation) -> Result<(), StoreError> {
-        let owner = conversation.organization_id.to_string();
-        let organization = self.organization(conversation.organization_id).await?;
-        if let Some(allowed) = &organization.allowed_destinations
-            && !allowed.iter().any(|prefix| prefix.covers(&conversation.user_id))
-        {
-            return Err(StoreError::Forbidden(format!(
-                "Destination not allowed: user_id {} begins with none of the organization's allowed_destinations.",
-                conversation.user_id
-            )));
-        }
         let mut transaction = self.begin().await?;
-        let day = conversation.created_at.0.div_euclid(DAY_US);
-        let calls: i64 = sqlx::query_scalar("INSERT INTO daily_calls (organization_id, day, calls) VALUES ($1, $2, 1) ON CONFLICT (organization_id, day) DO UPDATE SET calls = daily_calls.calls + 1 RETURNING calls")
-            .bind(&owner)
-            .bind(day)
-            .fetch_one(&mut *transaction)
-            .await?;
-        if let Some(limit) = organization.daily_call_limit
-            && calls > i64::from(limit)
-        {
-            return Err(StoreError::UsedUp {
-                sentence: format!(
-                    "The organization has placed its {limit} calls of today (daily_call_limit); the count begins anew at 00:00 UTC."
-                ),
-                until: Timestamp((day + 1) * DAY_US),
-            });
-        }
+        let organization = own(&mut transaction, conversation.organization_id).await?;
+        admit(&mut transaction, &organization, &conversation.user_id, conversation.created_at).await?;
         enqueue(&mut transaction, &[Record::Conversation(conversation.clone())]).await?;
         upsert(&mut transaction, &[conversation]).await?;
         transaction.commit().await?;

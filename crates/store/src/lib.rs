@@ -2,6 +2,7 @@
 //! what PostgreSQL understands too.
 
 mod agents;
+mod calls_out;
 mod changes;
 mod conversations;
 mod credentials;

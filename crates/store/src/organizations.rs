@@ -36,11 +36,7 @@ fn organization(row: &sqlx::sqlite::SqliteRow) -> Result<Organization, StoreErro
         id: id.parse().map_err(|_| StoreError::Corrupt("organization"))?,
         name: row.try_get("name")?,
         sip_endpoint_allowed_addresses: ranges_from_text(row.try_get("sip_endpoint_allowed_addresses")?)?,
-        allowed_destinations: row
-            .try_get::<Option<String>, _>("allowed_destinations")?
-            .map(|text| text.split_whitespace().map(str::parse).collect::<Result<_, String>>())
-            .transpose()
-            .map_err(|_| StoreError::Corrupt("organization"))?,
+        allowed_destinations: destinations(row)?,
         daily_call_limit: row
             .try_get::<Option<i64>, _>("daily_call_limit")?
             .map(u32::try_from)
@@ -49,6 +45,24 @@ fn organization(row: &sqlx::sqlite::SqliteRow) -> Result<Organization, StoreErro
         created_at: Timestamp(row.try_get("created_at")?),
         updated_at: Timestamp(row.try_get("updated_at")?),
     })
+}
+
+/// One organization, inside a transaction.
+pub(crate) async fn own(
+    connection: &mut SqliteConnection,
+    id: OrganizationId,
+) -> Result<Organization, StoreError> {
+    let row = sqlx::query("SELECT * FROM organizations WHERE id = $1");
+    organization(&row.bind(id.to_string()).fetch_one(connection).await?)
+}
+
+pub(crate) fn destinations(
+    row: &sqlx::sqlite::SqliteRow,
+) -> Result<Option<Vec<DestinationPrefix>>, StoreError> {
+    row.try_get::<Option<String>, _>("allowed_destinations")?
+        .map(|text| text.split_whitespace().map(str::parse).collect::<Result<_, String>>())
+        .transpose()
+        .map_err(|_| StoreError::Corrupt("organization"))
 }
 
 impl Store {
@@ -109,11 +123,7 @@ impl Store {
         precondition: &Precondition,
     ) -> Result<(Organization, Seq), StoreError> {
         let mut transaction = self.begin().await?;
-        let row = sqlx::query("SELECT * FROM organizations WHERE id = $1")
-            .bind(id.to_string())
-            .fetch_one(&mut *transaction)
-            .await?;
-        let old = organization(&row)?;
+        let old = own(&mut transaction, id).await?;
         precondition.check(old.updated_at)?;
         let ranges = change.sip_endpoint_allowed_addresses.unwrap_or(old.sip_endpoint_allowed_addresses);
         let destinations = change.allowed_destinations.unwrap_or(old.allowed_destinations);

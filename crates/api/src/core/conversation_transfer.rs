@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use cluster::{CallError, Transfer};
-use model::{Invalid, TransferMode, TransferTarget};
+use model::{E164, Invalid, TransferMode, TransferTarget};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -24,6 +24,8 @@ const BEGIN_LIMIT: Duration = Duration::from_secs(5);
 /// Seconds a transfer may take, at least, at most and when not said.
 const SECONDS: std::ops::RangeInclusive<u32> = 5..=120;
 const DEFAULT_SECONDS: u32 = 30;
+/// Digits of an extension at most; more are a number of the public network.
+const MAX_EXTENSION: usize = 5;
 
 fn auto() -> TransferModeText {
     Text(TransferMode::Auto)
@@ -54,6 +56,17 @@ struct TransferIn {
     timeout_s: u32,
 }
 
+/// The telephone number that a target stands for; an extension is none.
+fn dialled(to: &TransferTarget) -> Option<E164> {
+    match to {
+        TransferTarget::Number(number) => Some(number.clone()),
+        TransferTarget::Uri { user, .. } => {
+            let digits = user.bytes().filter(u8::is_ascii_digit).count();
+            E164::normalise(user).filter(|_| user.starts_with('+') || digits > MAX_EXTENSION)
+        }
+    }
+}
+
 /// Begins to hand a live call to somebody else. The agent goes on with the caller until the target has answered; when
 /// nobody does, the caller stays with the agent. A transfer that succeeds ends the conversation as `transferred`: with
 /// `refer` as soon as the carrier reports success, with `bridge` when the bridged call ends. One that fails leaves a
@@ -62,6 +75,10 @@ struct TransferIn {
     tag = "Conversations", params(ConversationPath), request_body = TransferIn,
     responses((status = 202, description = "The transfer has begun.", body = ConversationOut),
         (status = 400, description = "The target is none that this organization may reach, or the call's trunk has no outbound_config to bridge by.",
+            body = crate::error::ErrorOut),
+        (status = 403, description = "The credential lacks the scope, or the organization's allowed_destinations do not cover the target.",
+            body = crate::error::ErrorOut),
+        (status = 429, description = "The credential has used up its rate limit, or the organization its daily_call_limit.",
             body = crate::error::ErrorOut),
         (status = 409, description = "The call is not in progress, or is being transferred already.",
             body = crate::error::ErrorOut)))]
@@ -80,6 +97,9 @@ async fn transfer(
     let stored = state.store.conversation(caller.organization, id).await.map_err(of(CONVERSATION))?;
     if stored.status.is_final() {
         return Err(ApiError::Conflict("The call is over.".to_owned()));
+    }
+    if let Some(number) = dialled(&to) {
+        state.store.admit_call_out(caller.organization, &number).await?;
     }
     let timeout = Duration::from_secs(body.timeout_s.into());
     let asked = state.cluster.transfer_call(id, Transfer { to, mode: body.mode.0, timeout });

@@ -167,6 +167,8 @@ async fn another_organizations_things_are_as_if_they_were_not() {
         ("POST", path) if path.ends_with("/simulate") => {
             Some(json!({"source": "192.0.2.1", "from": "", "to": "+14155550100"}))
         }
+        ("POST", path) if path.ends_with("/transfer") => Some(json!({"to": "+14155550199"})),
+        ("POST", path) if path.ends_with("/dtmf") => Some(json!({"digits": "1"})),
         _ => None,
     };
     let webhook = api.post("/core/webhooks", json!({"url": "https://hook.example/"})).await.expect(200).id();

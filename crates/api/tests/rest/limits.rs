@@ -38,6 +38,28 @@ async fn destinations_are_the_organizations_to_allow() {
 }
 
 #[tokio::test]
+async fn a_transfer_is_a_call_out_too() {
+    let api = ready().await;
+    let placed = api.post("/core/conversations", call("+14155550199")).await.expect(202);
+    let id = placed.body["conversation"]["id"].as_str().unwrap().to_owned();
+    let path = format!("/core/conversations/{id}/transfer");
+    let rules = json!({"allowed_destinations": ["+1"], "daily_call_limit": 2});
+    api.patch("/core/organization", rules).await.expect(200);
+    for to in [
+        "+4930123456",
+        "sip:+4930123456@sip.carrier.example:5080",
+        "sip:004930123456@sip.carrier.example:5080",
+    ] {
+        let refused = api.post(&path, json!({"to": to})).await.expect(403);
+        assert!(refused.detail().contains("allowed_destinations"), "{to}: {}", refused.detail());
+    }
+    api.post(&path, json!({"to": "sip:1001@sip.carrier.example:5080"})).await.expect(202);
+    api.post(&path, json!({"to": "+14155550198"})).await.expect(202);
+    api.post(&path, json!({"to": "+14155550198"})).await.expect(429);
+    assert_eq!(api.edge.lock().unwrap().transferred.len(), 2);
+}
+
+#[tokio::test]
 async fn the_daily_limit_is_exact_under_races() {
     let api = std::sync::Arc::new(ready().await);
     api.patch("/core/organization", json!({"daily_call_limit": 7})).await.expect(200);
