@@ -9,6 +9,7 @@ mod docs;
 pub mod error;
 mod etag;
 mod extract;
+mod hang_up;
 pub mod health;
 mod idempotency;
 mod pagination;

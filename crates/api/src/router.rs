@@ -91,6 +91,7 @@ fn described() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(crate::docs::base())
         .merge(crate::core::routes().into_inner())
         .merge(crate::admin::routes().into_inner())
+        .merge(crate::hang_up::routes())
         .merge(crate::health::routes())
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    AgentConfig, AgentId, AgentVersionId, Conversation, ConversationId, OrganizationId, Step, Timestamp,
-    TransferMode, TransferTarget, TrunkId,
+    AgentConfig, AgentId, AgentVersionId, Conversation, ConversationId, OrganizationId, Secret, Step,
+    Timestamp, TransferMode, TransferTarget, TrunkId,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -106,6 +106,13 @@ pub enum CallCommand {
     End(ConversationId, oneshot::Sender<Result<Conversation, CallError>>),
     /// Hand a live call to somebody else. Answered once that has begun.
     Transfer(ConversationId, Box<Transfer>, oneshot::Sender<Result<Conversation, CallError>>),
+    /// Hang up for the call's agent, which shows its runtime's secret; `None` when the API knows it by a key.
+    EndByAgent(
+        OrganizationId,
+        ConversationId,
+        Option<Secret>,
+        oneshot::Sender<Result<Conversation, CallError>>,
+    ),
     /// Judge a call that might come.
     Simulate(Box<Simulate>, oneshot::Sender<Result<Simulated, CallError>>),
     /// Send OPTIONS to a trunk's carrier.
@@ -139,6 +146,9 @@ pub enum CallError {
     /// The trunk has begun `max_calls_per_second` calls in this second.
     #[error("the trunk begins as many calls a second as its max_calls_per_second allows")]
     TrunkRate,
+    /// The secret is not the agent's.
+    #[error("the secret is not that of the call's agent")]
+    Denied,
     /// The edge is not running.
     #[error("the SIP edge is not running")]
     Down,
@@ -180,6 +190,16 @@ impl Cluster {
     /// Begins to hand a live call to somebody else, and returns its record as it stands.
     pub async fn transfer_call(&self, id: ConversationId, to: Transfer) -> Result<Conversation, CallError> {
         self.ask(|reply| CallCommand::Transfer(id, Box::new(to), reply)).await
+    }
+
+    /// Ends a live call for its agent and returns its final record.
+    pub async fn end_call_by_agent(
+        &self,
+        organization: OrganizationId,
+        id: ConversationId,
+        secret: Option<Secret>,
+    ) -> Result<Conversation, CallError> {
+        self.ask(|reply| CallCommand::EndByAgent(organization, id, secret, reply)).await
     }
 
     /// Tells what a call would get.

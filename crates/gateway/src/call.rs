@@ -1,6 +1,7 @@
 //! One call: the only place where signalling and media meet. A session says "an offer is needed" or "this answer
 //! came", the call asks `media` and hands the bytes back; neither knows the other.
 
+mod agent;
 mod attempt;
 mod finish;
 pub(crate) mod inbound;
@@ -25,7 +26,7 @@ use signaling::{Ended, Event, Hop, Message, Reason, Refusal, Session, StatusCode
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::CallPermit;
-use crate::agent_link::NotReady;
+use crate::agent_link::{AgentLink, NotReady, ReadyAgent, ToAgent};
 use crate::calls::{CallInput, Key, Mailbox};
 use crate::edge::Edge;
 use crate::media_shard::Leg;
@@ -38,23 +39,7 @@ use transfer::Transfer;
 const END_WAIT: Duration = Duration::from_secs(2);
 
 type Waiter = oneshot::Sender<Result<Conversation, CallError>>;
-type Preparing = Pin<Box<dyn Future<Output = Result<Agent, NotReady>> + Send>>;
-
-/// What an agent is told of its call beyond the audio.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AgentNotice {
-    /// The other side has put the call on hold: nothing said is heard.
-    Hold,
-    /// And has taken it up again.
-    Resume,
-    /// Somebody else has the caller from now on.
-    Transferred,
-    /// The caller is still the agent's.
-    TransferFailed {
-        /// SIP status of what stood in the way.
-        status: u16,
-    },
-}
+type Preparing = Pin<Box<dyn Future<Output = Result<ReadyAgent, NotReady>> + Send>>;
 
 /// A call in progress.
 struct Call {
@@ -80,6 +65,12 @@ struct Call {
     socket: Option<RtpSocket>,
     agent: Option<Agent>,
     preparing: Option<Preparing>,
+    /// The way to an agent elsewhere.
+    link: Option<AgentLink>,
+    /// The SIP status the agent refused the call with.
+    refusal: Option<u16>,
+    /// The transfer under way is the agent's wish, under the name it gave it.
+    asked_transfer: Option<Option<String>>,
     leg: Option<Leg>,
     /// The peer has put us on hold.
     on_hold: bool,
@@ -130,7 +121,11 @@ async fn linger(edge: &Arc<Edge>, session: &mut Session, inputs: &mut mpsc::Rece
         tokio::select! {
             input = inputs.recv() => match input {
                 Some(CallInput::Sip(message)) => session.handle_message(message.0, message.1, Instant::now()),
-                Some(CallInput::End(waiter) | CallInput::Transfer(_, waiter)) => {
+                Some(
+                    CallInput::End(waiter)
+                    | CallInput::Transfer(_, waiter)
+                    | CallInput::EndByAgent(.., waiter),
+                ) => {
                     let _ = waiter.send(Err(CallError::NotLive));
                 }
                 Some(CallInput::Second(event)) => second_leg::discard(edge, event),
@@ -139,7 +134,7 @@ async fn linger(edge: &Arc<Edge>, session: &mut Session, inputs: &mut mpsc::Rece
                     let answer = signaling::stateless::respond(&invite, StatusCode(481), None, &[], hop, &edge.key);
                     let _ = edge.transports.send(answer.hop, answer.bytes);
                 }
-                Some(CallInput::Media(_) | CallInput::Drain) => {}
+                Some(CallInput::Media(_) | CallInput::Agent(_) | CallInput::Drain) => {}
                 None => return,
             },
             () = tokio::time::sleep_until(due.into()) => session.handle_timeout(Instant::now()),
@@ -165,6 +160,7 @@ impl Call {
         self.conversation.sip_status = Some(status.0);
         let longest = Duration::from_secs(self.config.max_duration_s.into());
         self.deadline = Some((now + longest, OurReason::MaxDuration));
+        self.tell_agent(ToAgent::Started);
     }
 
     fn ringing(&mut self) {
@@ -225,6 +221,10 @@ impl Call {
             }
             Some(CallInput::Second(event)) => self.on_second(event, now),
             Some(CallInput::Replace(invite)) => self.on_replace(*invite, now),
+            Some(CallInput::Agent(event)) => self.on_agent(event, now),
+            Some(CallInput::EndByAgent(organization, secret, waiter)) => {
+                self.end_by_agent(organization, secret.as_ref(), waiter, now);
+            }
             Some(CallInput::End(waiter)) => {
                 self.waiters.push(waiter);
                 self.waiters_until.get_or_insert(now + END_WAIT);
@@ -235,20 +235,15 @@ impl Call {
         }
     }
 
-    fn on_prepared(&mut self, ready: Result<Agent, NotReady>, now: Instant) {
-        self.preparing = None;
-        match ready {
-            Ok(agent) => self.answer(agent, now),
-            Err(not_ready) => {
-                self.advice = Some(not_ready.to_string());
-                self.end(OurReason::AgentNotReady, now);
-            }
-        }
-    }
-
     fn on_time(&mut self, now: Instant) {
         if let Some((_, reason)) = self.deadline.filter(|(at, _)| *at <= now) {
             self.deadline = None;
+            if reason == OurReason::AgentNotReady {
+                self.advice = Some(format!(
+                    "The agent was not ready within its answer_timeout_ms of {}.",
+                    self.config.answer_timeout_ms
+                ));
+            }
             self.end(reason, now);
         }
         self.time_transfer(now);
@@ -280,7 +275,7 @@ impl Call {
             }
             MediaEvent::FirstPacket => {}
             MediaEvent::Digit { digit, duration_ms } => {
-                tracing::debug!(conversation = %self.conversation.id, %digit, duration_ms, "digit received");
+                self.tell_agent(ToAgent::Digit { digit, duration_ms });
             }
         }
     }
@@ -328,7 +323,10 @@ impl Call {
         self.preparing = None;
         let inbound = self.conversation.direction == Direction::Inbound;
         if inbound && self.conversation.answered_at.is_none() {
-            let status = if reason == OurReason::Drain { 503 } else { 480 };
+            let status = match reason {
+                OurReason::Drain => 503,
+                _ => self.refusal.unwrap_or(480),
+            };
             self.session
                 .refuse(Refusal { status: StatusCode(status), reason: None, headers: Vec::new() }, now);
         } else {
@@ -344,11 +342,6 @@ impl Call {
         }
     }
 
-    /// What the agent is told of its call beyond the audio.
-    fn tell_agent(&mut self, notice: AgentNotice) {
-        tracing::debug!(conversation = %self.conversation.id, ?notice, "agent notice");
-    }
-
     /// Writes the call's present state down.
     fn record(&mut self) {
         self.conversation.updated_at = Timestamp::now();
@@ -356,7 +349,7 @@ impl Call {
     }
 }
 
-async fn prepared(preparing: &mut Option<Preparing>) -> Result<Agent, NotReady> {
+async fn prepared(preparing: &mut Option<Preparing>) -> Result<ReadyAgent, NotReady> {
     match preparing {
         Some(future) => future.await,
         None => std::future::pending().await,

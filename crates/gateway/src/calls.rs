@@ -3,11 +3,12 @@
 use ahash::{AHashMap, RandomState};
 use cluster::{CallError, Transfer};
 use media::session::MediaEvent;
-use model::{Conversation, ConversationId};
+use model::{Conversation, ConversationId, OrganizationId, Secret};
 use parking_lot::Mutex;
 use signaling::{Hop, Message, NameAddr, Peek, Request};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::agent_link::AgentEvent;
 use crate::call::second_leg::SecondEvent;
 
 /// Messages that may wait for one call; a storm beyond it is dropped and counted, and hurts no other call.
@@ -21,6 +22,8 @@ pub(crate) enum CallInput {
     Sip(Box<(Message, Hop)>),
     /// Something happened on its RTP stream.
     Media(MediaEvent),
+    /// Its agent has something to say.
+    Agent(AgentEvent),
     /// The API wants it ended.
     End(oneshot::Sender<Result<Conversation, CallError>>),
     /// The API or the agent wants it handed to somebody else.
@@ -29,6 +32,8 @@ pub(crate) enum CallInput {
     Second(SecondEvent),
     /// An INVITE whose Replaces names a dialog with the call's tag.
     Replace(Box<(Request, Hop)>),
+    /// Its agent wants it ended, and says so over the API with its runtime's secret, or a key that needs none.
+    EndByAgent(OrganizationId, Option<Secret>, oneshot::Sender<Result<Conversation, CallError>>),
     /// The node is leaving.
     Drain,
 }

@@ -46,6 +46,17 @@ pub(crate) async fn serve(edge: Arc<Edge>, mut inbox: CallInbox) {
                     let _ = reply.send(Err(CallError::Busy));
                 }
             }
+            Some(CallCommand::EndByAgent(organization, id, secret, reply)) => {
+                let Some(mailbox) = edge.calls.conversation(id) else {
+                    let _ = reply.send(Err(CallError::NotLive));
+                    continue;
+                };
+                if let Err(unsent) = mailbox.try_send(CallInput::EndByAgent(organization, secret, reply))
+                    && let CallInput::EndByAgent(.., reply) = unsent.into_inner()
+                {
+                    let _ = reply.send(Err(CallError::Busy));
+                }
+            }
             Some(CallCommand::Simulate(call, reply)) => {
                 let edge = Arc::clone(&edge);
                 tokio::spawn(async move {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use media::session::Agent;
 use model::{AgentConfig, Conversation, OutboundConfig, RuleResult, Step, Trunk};
 use signaling::{Hop, Invite, Transport, digest};
 
 use crate::advertise::uri_host;
-use crate::agent_link;
+use crate::agent_link::{self, CallFacts, ReadyAgent};
+use crate::calls::Mailbox;
 use crate::edge::Edge;
 use crate::targets::Targets;
 
@@ -40,7 +40,7 @@ impl Failure {
 
 /// What an outbound call needs before its INVITE.
 pub(crate) struct Ready {
-    pub(crate) agent: Agent,
+    pub(crate) agent: ReadyAgent,
     pub(crate) targets: Targets,
     pub(crate) carrier: OutboundConfig,
 }
@@ -50,6 +50,8 @@ pub(crate) async fn prepare(
     edge: &Arc<Edge>,
     trunk: Option<&Trunk>,
     config: &AgentConfig,
+    facts: CallFacts,
+    call: Mailbox,
 ) -> Result<Ready, Failure> {
     let Some(carrier) = trunk.and_then(|t| t.outbound_config.clone()) else {
         return Err(Failure {
@@ -61,10 +63,14 @@ pub(crate) async fn prepare(
     };
     let targets = Targets::of(&carrier)?;
     let limit = Duration::from_millis(config.answer_timeout_ms.into());
-    let agent = agent_link::prepare(config, &edge.audio_files, &edge.settings.media.audio_dir);
+    let agent = agent_link::prepare(edge, config, facts, call);
     let agent = match tokio::time::timeout(limit, agent).await {
         Ok(Ok(agent)) => agent,
-        Ok(Err(not_ready)) => return Err(agent_failure(not_ready.to_string())),
+        Ok(Err(not_ready)) => {
+            let refused = not_ready.status.map(|_| "agent_refused");
+            let failure = agent_failure(not_ready.why);
+            return Err(Failure { reason: refused.unwrap_or(failure.reason), ..failure });
+        }
         Err(_) => {
             return Err(agent_failure(format!(
                 "the agent was not ready within {} ms",

@@ -23,6 +23,10 @@ pub(crate) enum OurReason {
     Agent,
     /// The agent could not be made ready.
     AgentNotReady,
+    /// The agent did not want the call.
+    AgentRefused,
+    /// The agent's connection broke.
+    AgentGone,
     /// An outbound call rang too long.
     RingTimeout,
     /// The call reached its longest duration.
@@ -42,6 +46,8 @@ impl OurReason {
         match self {
             Self::Api | Self::Agent | Self::Transfer => None,
             Self::AgentNotReady => Some("agent_not_ready"),
+            Self::AgentRefused => Some("agent_refused"),
+            Self::AgentGone => Some("agent_gone"),
             Self::RingTimeout => Some("ring_timeout"),
             Self::MaxDuration => Some("max_duration"),
             Self::MediaTimeout => Some("media_timeout"),
@@ -54,7 +60,7 @@ impl OurReason {
     fn ended_by(self) -> EndedBy {
         match self {
             Self::Api | Self::Transfer => EndedBy::Api,
-            Self::Agent => EndedBy::Agent,
+            Self::Agent | Self::AgentRefused => EndedBy::Agent,
             _ => EndedBy::System,
         }
     }

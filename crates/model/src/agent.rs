@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, AgentVersionId, Invalid, OrganizationId, Timestamp};
+use crate::runtime::{Audiosocket, MediaStream, OpenaiRealtime, TandemLink};
+use crate::{AgentId, AgentVersionId, Invalid, OrganizationId, Secret, Timestamp};
 
 /// An agent; what it does is in its versions.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,6 +121,43 @@ pub enum Runtime {
     Echo {},
     /// Plays a file or tones.
     Play(Play),
+    /// A bot that speaks Twilio's Media Streams.
+    MediaStream(MediaStream),
+    /// A server of the OpenAI Realtime API.
+    OpenaiRealtime(OpenaiRealtime),
+    /// A bot that speaks Tandem's own protocol.
+    Tandem(TandemLink),
+    /// A bot that speaks Asterisk's AudioSocket.
+    Audiosocket(Audiosocket),
+}
+
+impl Runtime {
+    /// The secrets that are set, by their fields' names.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<(&'static str, &Secret)> {
+        let named: &[(&'static str, &Option<Secret>)] = match self {
+            Self::MediaStream(stream) => &[("secret", &stream.secret)],
+            Self::OpenaiRealtime(openai) => {
+                &[("api_key", &openai.api_key), ("tools_secret", &openai.tools_secret)]
+            }
+            Self::Tandem(link) => &[("secret", &link.secret)],
+            Self::Echo {} | Self::Play(_) | Self::Audiosocket(_) => &[],
+        };
+        named.iter().filter_map(|(name, secret)| Some((*name, secret.as_ref()?))).collect()
+    }
+
+    /// Sets a secret by its field's name. `false` when this runtime has none of that name.
+    pub fn set_secret(&mut self, name: &str, secret: Secret) -> bool {
+        let slot = match (self, name) {
+            (Self::MediaStream(stream), "secret") => &mut stream.secret,
+            (Self::OpenaiRealtime(openai), "api_key") => &mut openai.api_key,
+            (Self::OpenaiRealtime(openai), "tools_secret") => &mut openai.tools_secret,
+            (Self::Tandem(link), "secret") => &mut link.secret,
+            _ => return false,
+        };
+        *slot = Some(secret);
+        true
+    }
 }
 
 /// What the `play` runtime plays: exactly one of `file` and `tones`.
@@ -168,7 +206,23 @@ impl AgentConfig {
         }
         match &self.runtime {
             Runtime::Echo {} => Ok(()),
-            Runtime::Play(play) => play.check().map_err(|e| e.within("runtime")),
+            Runtime::Play(play) => play.check(),
+            Runtime::MediaStream(stream) => stream.check(),
+            Runtime::OpenaiRealtime(openai) => openai.check(),
+            Runtime::Tandem(link) => link.check(),
+            Runtime::Audiosocket(socket) => socket.check(),
+        }
+        .map_err(|e| e.within("runtime"))
+    }
+}
+
+impl AgentConfig {
+    /// Checks that the secrets are there that the runtime cannot do without. A draft that is changed keeps the ones
+    /// it has, so this is asked of the whole.
+    pub fn check_secrets(&self) -> Result<(), Invalid> {
+        match &self.runtime {
+            Runtime::OpenaiRealtime(openai) => openai.check_secrets().map_err(|e| e.within("runtime")),
+            _ => Ok(()),
         }
     }
 }

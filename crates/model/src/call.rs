@@ -140,6 +140,34 @@ pub struct Conversation {
     pub media_encryption: Option<String>,
     /// What the operator should know of this call, for example that noise cancellation was asked for and not applied.
     pub notes: Vec<String>,
+    /// What was said, where the runtime writes it down; in the order of its beginning.
+    #[serde(default)]
+    pub transcript: Vec<Turn>,
+}
+
+text_enum! {
+    /// Who said something.
+    Speaker {
+        /// The remote party.
+        User = "user",
+        /// The agent.
+        Agent = "agent",
+    }
+}
+
+/// Something said on a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Who.
+    #[serde(rename = "role")]
+    pub speaker: Speaker,
+    /// What.
+    pub text: String,
+    /// When it began.
+    pub at: Timestamp,
+    /// The other side spoke before all of it was heard.
+    #[serde(default)]
+    pub interrupted: bool,
 }
 
 impl Conversation {

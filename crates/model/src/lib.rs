@@ -11,6 +11,7 @@ pub mod inbound_routing;
 pub mod invalid;
 pub mod number;
 pub mod organization;
+pub mod runtime;
 pub mod secret;
 pub mod target;
 pub mod time;
@@ -29,6 +30,7 @@ pub use id::{
 pub use invalid::Invalid;
 pub use number::{E164, PhoneNumber};
 pub use organization::{DestinationPrefix, Organization, Scope};
+pub use runtime::{Audiosocket, MediaStream, OpenaiRealtime, TandemLink};
 pub use secret::Secret;
 pub use target::{PrivateTargets, TargetRefused};
 pub use time::Timestamp;

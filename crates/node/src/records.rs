@@ -113,6 +113,7 @@ mod tests {
             codec: None,
             media_encryption: None,
             notes: Vec::new(),
+            transcript: Vec::new(),
         }
     }
 

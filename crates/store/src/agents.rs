@@ -378,9 +378,47 @@ impl Store {
     ) -> Result<(AgentVersion, Seq), StoreError> {
         let mut transaction = self.begin().await?;
         own_agent(&mut transaction, organization, id).await?;
-        let made = insert_version(&mut transaction, id, &config_text(&config)?).await?;
+        let made = self.insert_version(&mut transaction, organization, id, &config).await?;
         transaction.commit().await?;
         Ok(made)
+    }
+
+    /// Adds a draft that copies a version, its secrets too.
+    pub async fn copy_version(
+        &self,
+        organization: OrganizationId,
+        id: AgentId,
+        base: i64,
+    ) -> Result<(AgentVersion, Seq), StoreError> {
+        let mut transaction = self.begin().await?;
+        own_agent(&mut transaction, organization, id).await?;
+        let row = numbered(&mut transaction, id, base).await?;
+        let base = self.open_version(&mut transaction, &organization.to_string(), &row).await?;
+        let made = self.insert_version(&mut transaction, organization, id, &base.config).await?;
+        transaction.commit().await?;
+        Ok(made)
+    }
+
+    async fn insert_version(
+        &self,
+        connection: &mut SqliteConnection,
+        organization: OrganizationId,
+        id: AgentId,
+        config: &AgentConfig,
+    ) -> Result<(AgentVersion, Seq), StoreError> {
+        let made = AgentVersionId::new();
+        let secrets = self.seal_config(connection, &organization.to_string(), made, config).await?;
+        let row = sqlx::query("INSERT INTO agent_versions (id, agent_id, version, published, config, secrets, created_at, updated_at) SELECT $1, $2, COALESCE(MAX(version), 0) + 1, $3, $4, $5, $6, $6 FROM agent_versions WHERE agent_id = $2 RETURNING *")
+            .bind(made.to_string())
+            .bind(id.to_string())
+            .bind(false)
+            .bind(config_text(config)?)
+            .bind(secrets)
+            .bind(Timestamp::now().0)
+            .fetch_one(&mut *connection)
+            .await?;
+        let seq = log(connection, "version", &made.to_string()).await?;
+        Ok((version(&row)?, seq))
     }
 
     /// The newest version when it is a draft; else a new draft that copies it.
@@ -401,24 +439,26 @@ impl Store {
             // Nothing changed: position 0 is in force everywhere.
             return Ok((newest, 0));
         }
-        let (made, seq) = insert_version(&mut transaction, id, &config_text(&newest.config)?).await?;
+        let newest = self.open_version(&mut transaction, &organization.to_string(), &row).await?;
+        let made = self.insert_version(&mut transaction, organization, id, &newest.config).await?;
         transaction.commit().await?;
-        Ok((made, seq))
+        Ok(made)
     }
 
-    /// Changes a draft.
+    /// Changes a draft. Secrets that the config does not name are kept while the runtime's kind is.
     pub async fn update_version(
         &self,
         organization: OrganizationId,
         id: AgentId,
         key: i64,
-        config: AgentConfig,
+        mut config: AgentConfig,
         precondition: &Precondition,
     ) -> Result<(AgentVersion, Seq), StoreError> {
         let mut transaction = self.begin().await?;
         own_agent(&mut transaction, organization, id).await?;
+        let owner = organization.to_string();
         let old = numbered(&mut transaction, id, key).await?;
-        let old = version(&old)?;
+        let old = self.open_version(&mut transaction, &owner, &old).await?;
         precondition.check(old.updated_at)?;
         if old.published {
             return Err(StoreError::Refused(format!(
@@ -426,13 +466,20 @@ impl Store {
                 old.version
             )));
         }
-        let row =
-            sqlx::query("UPDATE agent_versions SET config = $2, updated_at = $3 WHERE id = $1 RETURNING *")
-                .bind(old.id.to_string())
-                .bind(config_text(&config)?)
-                .bind(later_than(old.updated_at))
-                .fetch_one(&mut *transaction)
-                .await?;
+        Self::keep_secrets(&mut config, &old.config);
+        config
+            .check_secrets()
+            .map_err(|e| StoreError::Refused(format!("config.{}.", e.to_string().replace(": ", " "))))?;
+        let secrets = self.seal_config(&mut transaction, &owner, old.id, &config).await?;
+        let row = sqlx::query(
+            "UPDATE agent_versions SET config = $2, updated_at = $3, secrets = $4 WHERE id = $1 RETURNING *",
+        )
+        .bind(old.id.to_string())
+        .bind(config_text(&config)?)
+        .bind(later_than(old.updated_at))
+        .bind(secrets)
+        .fetch_one(&mut *transaction)
+        .await?;
         let seq = log(&mut transaction, "version", &old.id.to_string()).await?;
         transaction.commit().await?;
         Ok((version(&row)?, seq))
@@ -585,24 +632,6 @@ async fn own_agent(
 async fn numbered(connection: &mut SqliteConnection, id: AgentId, key: i64) -> Result<SqliteRow, StoreError> {
     let query = sqlx::query("SELECT * FROM agent_versions WHERE agent_id = $1 AND version = $2");
     Ok(query.bind(id.to_string()).bind(key).fetch_one(connection).await?)
-}
-
-async fn insert_version(
-    connection: &mut SqliteConnection,
-    id: AgentId,
-    config: &str,
-) -> Result<(AgentVersion, Seq), StoreError> {
-    let made = AgentVersionId::new();
-    let row = sqlx::query("INSERT INTO agent_versions (id, agent_id, version, published, config, created_at, updated_at) SELECT $1, $2, COALESCE(MAX(version), 0) + 1, $3, $4, $5, $5 FROM agent_versions WHERE agent_id = $2 RETURNING *")
-        .bind(made.to_string())
-        .bind(id.to_string())
-        .bind(false)
-        .bind(config)
-        .bind(Timestamp::now().0)
-        .fetch_one(&mut *connection)
-        .await?;
-    let seq = log(connection, "version", &made.to_string()).await?;
-    Ok((version(&row)?, seq))
 }
 
 /// Writes or clears one slot; clearing touches only a slot held by a version of this agent.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use model::directory::{AgentEntry, DirectoryChange, OrganizationEntry, VersionEntry};
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
-use crate::agents::version;
 use crate::organizations::{destinations, ranges_from_text};
 use crate::phone_numbers::number;
 use crate::{Seq, Store, StoreError};
@@ -47,7 +46,10 @@ impl Kind {
                 "SELECT a.*, (SELECT v.id FROM agent_versions v WHERE v.agent_id = a.id AND v.published ORDER BY v.published_at DESC, v.version DESC LIMIT 1) AS latest FROM agents a",
                 "id",
             ),
-            Self::Version => ("SELECT * FROM agent_versions", "id"),
+            Self::Version => (
+                "SELECT v.*, (SELECT a.organization_id FROM agents a WHERE a.id = v.agent_id) AS organization_id FROM agent_versions v",
+                "id",
+            ),
         }
     }
 
@@ -164,14 +166,24 @@ impl Store {
                     DirectoryChange::Agent(id, Some(Arc::new(entry)))
                 }
                 Kind::Version => {
-                    let version = version(row)?;
-                    let entry = VersionEntry {
-                        id: version.id,
-                        agent_id: version.agent_id,
-                        version: version.version,
-                        config: version.config,
-                    };
-                    DirectoryChange::Version(version.id, Some(Arc::new(entry)))
+                    let id = text("id")?;
+                    match self.open_version(connection, &text("organization_id")?, row).await {
+                        Ok(version) => {
+                            let entry = VersionEntry {
+                                id: version.id,
+                                agent_id: version.agent_id,
+                                version: version.version,
+                                config: version.config,
+                            };
+                            DirectoryChange::Version(version.id, Some(Arc::new(entry)))
+                        }
+                        // Without its secret a bot would be asked unsigned, so the version is not there.
+                        Err(error @ StoreError::Secret(_)) => {
+                            tracing::error!(version = %id, %error, "an agent version's secrets cannot be opened; it takes no calls");
+                            kind.gone(&id)?
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
             });
         }

@@ -1,6 +1,7 @@
 //! Durable state: organizations, credentials, trunks, numbers, agents, calls. SQLite in one file; statements keep to
 //! what PostgreSQL understands too.
 
+mod agent_secrets;
 mod agents;
 mod calls_out;
 mod changes;

@@ -9,8 +9,15 @@ use crate::auth::{AgentsRead, Caller};
 use crate::error::ApiError;
 use crate::routes::{Routes, operations};
 
-/// Reads the config that stands in `field` of a body.
+/// Reads the config that stands in `field` of a body, with every secret it needs.
 pub(super) fn read(field: &str, raw: &Value) -> Result<AgentConfig, ApiError> {
+    let config = read_change(field, raw)?;
+    config.check_secrets().map_err(|invalid| ApiError::body(invalid.within(field)))?;
+    Ok(config)
+}
+
+/// Reads the config that replaces the one of a draft, which keeps secrets that are not named.
+pub(super) fn read_change(field: &str, raw: &Value) -> Result<AgentConfig, ApiError> {
     let config: AgentConfig = crate::extract::tree(field, raw)?;
     config.check().map_err(|invalid| ApiError::body(invalid.within(field)))?;
     Ok(config)
@@ -77,6 +84,150 @@ enum RecordingFormatSchema {
 enum RuntimeSchema {
     Echo(EchoSchema),
     Play(PlaySchema),
+    MediaStream(MediaStreamSchema),
+    OpenaiRealtime(OpenaiRealtimeSchema),
+    Tandem(TandemSchema),
+    Audiosocket(AudiosocketSchema),
+}
+
+/// A bot that speaks Twilio's Media Streams.
+#[derive(ToSchema)]
+#[schema(as = MediaStreamRuntime)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "describes model::MediaStream; a test holds the two together")]
+struct MediaStreamSchema {
+    #[schema(inline)]
+    r#type: MediaStreamKind,
+    /// `ws://` or `wss://`; we connect.
+    #[schema(max_length = 2048)]
+    url: String,
+    /// Handed to the bot as `customParameters`: an object of strings.
+    #[schema(required = false, value_type = Object)]
+    parameters: (),
+    /// Signs the upgrade (`X-Twilio-Signature`), and is the password of the hang-up shim.
+    #[schema(required = false, write_only, min_length = 1, max_length = 512)]
+    secret: Option<String>,
+    /// How the messages are spelled.
+    #[schema(inline, required = false, default = "twilio")]
+    dialect: StreamDialectSchema,
+}
+
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes a constant")]
+enum MediaStreamKind {
+    MediaStream,
+}
+
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes model::runtime::StreamDialect")]
+enum StreamDialectSchema {
+    Twilio,
+    Telnyx,
+}
+
+/// A server of the OpenAI Realtime API.
+#[derive(ToSchema)]
+#[schema(as = OpenaiRealtimeRuntime)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "describes model::OpenaiRealtime; a test holds the two together")]
+struct OpenaiRealtimeSchema {
+    #[schema(inline)]
+    r#type: OpenaiRealtimeKind,
+    /// `ws://` or `wss://`, without the model.
+    #[schema(required = false, default = "wss://api.openai.com/v1/realtime", max_length = 2048)]
+    url: String,
+    /// Sent as `model` in the query.
+    #[schema(required = false, default = "gpt-realtime", min_length = 1, max_length = 128)]
+    model: String,
+    /// Sent as `Authorization: Bearer`.
+    #[schema(required = false, write_only, min_length = 1, max_length = 512)]
+    api_key: Option<String>,
+    /// Which spelling the server speaks.
+    #[schema(inline, required = false, default = "ga")]
+    dialect: RealtimeDialectSchema,
+    /// What the model is told to be.
+    #[schema(max_length = 65536)]
+    instructions: Option<String>,
+    /// The model's voice.
+    #[schema(min_length = 1, max_length = 128)]
+    voice: Option<String>,
+    /// Whether the model speaks first.
+    #[schema(required = false, default = true)]
+    greeting: bool,
+    /// Fields of the session update, laid over ours. The audio formats are G.711 or 24 kHz PCM, the same both ways.
+    #[schema(required = false, value_type = Option<Object>)]
+    session: (),
+    /// Where the model's function calls are posted, signed; `http://` or `https://`.
+    #[schema(max_length = 2048)]
+    tools_url: Option<String>,
+    /// Signs them (Standard Webhooks, `whsec_…`); `api_key` does when left out.
+    #[schema(required = false, write_only, min_length = 1, max_length = 512)]
+    tools_secret: Option<String>,
+}
+
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes a constant")]
+enum OpenaiRealtimeKind {
+    OpenaiRealtime,
+}
+
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes model::runtime::RealtimeDialect")]
+enum RealtimeDialectSchema {
+    Ga,
+    Beta,
+}
+
+/// A bot that speaks Tandem's own protocol.
+#[derive(ToSchema)]
+#[schema(as = TandemRuntime)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "describes model::TandemLink; a test holds the two together")]
+struct TandemSchema {
+    #[schema(inline)]
+    r#type: TandemKind,
+    /// `ws://` or `wss://`; we connect.
+    #[schema(max_length = 2048)]
+    url: String,
+    /// Both ways, in hertz: 8000, 16000 or 24000.
+    #[schema(required = false, default = 16_000, minimum = 8_000, maximum = 24_000, multiple_of = 8_000)]
+    sample_rate: u32,
+    /// Signs the upgrade (`X-Tandem-Signature`).
+    #[schema(required = false, write_only, min_length = 1, max_length = 512)]
+    secret: Option<String>,
+}
+
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes a constant")]
+enum TandemKind {
+    Tandem,
+}
+
+/// A bot that speaks Asterisk's AudioSocket: neither password nor encryption, so for a private network.
+#[derive(ToSchema)]
+#[schema(as = AudiosocketRuntime)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "describes model::Audiosocket; a test holds the two together")]
+struct AudiosocketSchema {
+    #[schema(inline)]
+    r#type: AudiosocketKind,
+    /// `host:port`; we connect.
+    address: String,
+    /// Both ways, in hertz: 8000, 16000 or 24000.
+    #[schema(required = false, default = 8_000, minimum = 8_000, maximum = 24_000, multiple_of = 8_000)]
+    sample_rate: u32,
+}
+
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes a constant")]
+enum AudiosocketKind {
+    Audiosocket,
 }
 
 /// Returns the caller's audio.
@@ -211,6 +362,24 @@ mod tests {
         }
         assert_eq!(names(&schema["$defs"]["Recording"]), keys(&shown["recording"]));
         assert_eq!(names(&schema["$defs"]["EchoRuntime"]), keys(&shown["runtime"]));
+        for (name, write_only, raw) in [
+            ("MediaStreamRuntime", &["secret"][..], json!({"type": "media_stream", "url": "ws://h/"})),
+            ("OpenaiRealtimeRuntime", &["api_key", "tools_secret"], json!({"type": "openai_realtime"})),
+            ("TandemRuntime", &["secret"], json!({"type": "tandem", "url": "ws://h/"})),
+            ("AudiosocketRuntime", &[], json!({"type": "audiosocket", "address": "h:1"})),
+        ] {
+            let shown = show(&read("config", &json!({ "runtime": raw })).unwrap());
+            let described: Vec<String> = names(&schema["$defs"][name])
+                .into_iter()
+                .filter(|field| !write_only.contains(&field.as_str()))
+                .collect();
+            assert_eq!(described, keys(&shown["runtime"]), "{name}");
+            for (field, property) in schema["$defs"][name]["properties"].as_object().unwrap() {
+                if let Some(default) = property.get("default") {
+                    assert_eq!(default, &shown["runtime"][field], "{name}.{field}");
+                }
+            }
+        }
         let mut fields = Vec::new();
         for play in [
             json!({"type": "play", "file": "a.wav"}),
@@ -233,7 +402,10 @@ mod tests {
             (json!({}), "config.runtime is required."),
             (json!([]), "config must be an object."),
             (json!({"runtime": ["echo"]}), "config.runtime must be an object."),
-            (json!({"runtime": {"type": "sing"}}), "config.runtime.type must be one of echo, play."),
+            (
+                json!({"runtime": {"type": "sing"}}),
+                "config.runtime.type must be one of echo, play, media_stream, openai_realtime, tandem, audiosocket.",
+            ),
             (json!({"runtime": {}}), "config.runtime.type is required."),
             (json!({"runtime": {"type": "echo", "x": 1}}), "config.runtime.x is not a field of this object."),
             (json!({"runtime": {"type": "echo"}, "y": 1}), "config.y is not a field of this object."),

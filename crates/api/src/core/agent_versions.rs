@@ -214,23 +214,20 @@ async fn create(
 ) -> Result<impl IntoResponse, ApiError> {
     let (organization, id) = (caller.organization, path.id.0);
     let one = |field: &str, rule: &str| ApiError::body(Invalid::field(field, rule));
-    let config = match (body.config, body.base_version) {
+    let made = match (body.config, body.base_version) {
         (Some(_), Some(_)) => return Err(one("base_version", "cannot be given together with config")),
         (None, None) => return Err(one("config", "or base_version is required")),
         (Some(raw), None) => {
             let config = agent_config::read("config", &raw)?;
-            state.store.agent(organization, id).await.map_err(of(AGENT))?;
-            config
+            state.store.create_version(organization, id, config).await.map_err(of(AGENT))
         }
         (None, Some(base)) if base < 1 => return Err(one("base_version", "must be 1 or more")),
         (None, Some(base)) => {
             state.store.agent(organization, id).await.map_err(of(AGENT))?;
-            let base = state.store.agent_version(organization, id, VersionRef::Number(base)).await;
-            base.map_err(of(VERSION))?.config
+            state.store.copy_version(organization, id, base).await.map_err(of(VERSION))
         }
     };
-    let (version, sequence) =
-        state.store.create_version(organization, id, config).await.map_err(of(AGENT))?;
+    let (version, sequence) = made?;
     state.in_force(sequence).await?;
     let path = format!("/core/agents/{id}/versions/{}", version.version);
     Ok((super::location(path), Tagged(version.updated_at, AgentVersionOut::from(version))))
@@ -248,7 +245,7 @@ async fn update(
     IfMatch(precondition): IfMatch,
     Body(body): Body<VersionUpdateIn>,
 ) -> Result<Tagged<AgentVersionOut>, ApiError> {
-    let config = agent_config::read("config", &body.config)?;
+    let config = agent_config::read_change("config", &body.config)?;
     let (organization, id) = (caller.organization, path.id.0);
     state.store.agent(organization, id).await.map_err(of(AGENT))?;
     let key = path.version.0.into();

@@ -96,7 +96,7 @@ struct ConversationCreatedOut {
 enum Speaker {
     Agent(AgentId, Option<i64>),
     Version(AgentVersionId),
-    Config(AgentConfig),
+    Config(Box<AgentConfig>),
 }
 
 /// Who speaks, as found.
@@ -116,7 +116,9 @@ impl ConversationIn {
             },
             (None, _, _) if self.version.is_some() => Err(fault("version", "needs agent_id")),
             (None, Some(Text(id)), None) => Ok(Speaker::Version(id)),
-            (None, None, Some(raw)) => agent_config::read("agent_config", raw).map(Speaker::Config),
+            (None, None, Some(raw)) => {
+                agent_config::read("agent_config", raw).map(|config| Speaker::Config(Box::new(config)))
+            }
             (None, None, None) => Err(fault("agent_id", "or agent_version_id or agent_config is required")),
             (Some(_), _, _) => {
                 Err(fault("agent_id", "cannot be given together with agent_version_id or agent_config"))
@@ -135,7 +137,7 @@ async fn resolve(
 ) -> Result<Resolved, ApiError> {
     let store = &state.store;
     let version = match speaker {
-        Speaker::Config(config) => return Ok(Resolved { agent_id: None, version_id: None, config }),
+        Speaker::Config(config) => return Ok(Resolved { agent_id: None, version_id: None, config: *config }),
         Speaker::Version(id) => store.version_by_id(organization, id).await.map_err(of(VERSION))?,
         Speaker::Agent(id, number) => {
             store.agent(organization, id).await.map_err(of(AGENT))?;
@@ -255,6 +257,7 @@ async fn create(
         codec: None,
         media_encryption: None,
         notes: Vec::new(),
+        transcript: Vec::new(),
     };
     if let Err(error) = state.store.create_conversation(&conversation).await {
         note_refusal(&state, &conversation, &error).await;

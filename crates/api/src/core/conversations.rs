@@ -6,9 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use cluster::CallError;
+use model::call::{Speaker, Turn};
 use model::{AgentId, Conversation, ConversationStatus, EndedBy, OrganizationId, Scope, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::{ConversationFilter, Record};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
@@ -78,9 +79,9 @@ pub(super) struct ConversationOut {
     /// Whole seconds from answer to end; null before both.
     #[schema(required)]
     duration: Option<i64>,
-    /// Null: turns are not counted for the runtimes there are.
-    #[schema(required, value_type = Option<i64>)]
-    user_turn_count: (),
+    /// Turns of the remote party; null where the runtime writes nothing down.
+    #[schema(required)]
+    user_turn_count: Option<i64>,
     created_at: TimeText,
     updated_at: TimeText,
     #[schema(required)]
@@ -126,7 +127,8 @@ pub(super) struct ConversationOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Option<Object>)]
     custom_metadata: Sensitive,
-    /// Only for `conversations:read_sensitive`. Null: no runtime makes a transcript.
+    /// Only for `conversations:read_sensitive`. What was said, in order: `role` (`user` or `agent`), `text`, `at`,
+    /// `interrupted`. Null where the runtime writes nothing down.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Option<Vec<Object>>)]
     conversation: Sensitive,
@@ -136,6 +138,12 @@ pub(super) struct ConversationOut {
     recording_details: Sensitive,
 }
 
+fn turn(turn: &Turn) -> Value {
+    json!({
+        "role": turn.speaker.as_str(), "text": turn.text, "at": Text(turn.at), "interrupted": turn.interrupted,
+    })
+}
+
 /// A field that is left out for callers without `conversations:read_sensitive`; `Some(Null)` is shown as null.
 type Sensitive = Option<Value>;
 
@@ -143,6 +151,8 @@ impl ConversationOut {
     pub(super) fn new(call: Conversation, agent_name: Option<String>, sensitive: bool) -> Self {
         let duration = call.duration();
         let agent = call.agent_id.zip(agent_name).map(|(id, name)| AgentOut { id: Text(id), name });
+        let users = call.transcript.iter().filter(|turn| turn.speaker == Speaker::User).count();
+        let user_turn_count = (!call.transcript.is_empty()).then(|| i64::try_from(users).unwrap_or(i64::MAX));
         let only = |value: Option<Value>| sensitive.then(|| value.unwrap_or(Value::Null));
         Self {
             id: Text(call.id),
@@ -157,7 +167,7 @@ impl ConversationOut {
             trunk_id: call.trunk_id.map(Text),
             web_widget_id: (),
             duration,
-            user_turn_count: (),
+            user_turn_count,
             created_at: Text(call.created_at),
             updated_at: Text(call.updated_at),
             agent,
@@ -175,7 +185,10 @@ impl ConversationOut {
             summary: only(None),
             initial_context: only(call.initial_context),
             custom_metadata: only(call.custom_metadata),
-            conversation: only(None),
+            conversation: only(
+                (!call.transcript.is_empty())
+                    .then(|| call.transcript.iter().map(turn).collect::<Vec<_>>().into()),
+            ),
             recording_details: only(None),
         }
     }

@@ -290,6 +290,17 @@ async fn obey(store: Store, edge: Arc<Mutex<Edge>>, mut inbox: CallInbox) {
                 edge.transferred.push(*asked);
                 let _ = reply.send(answer);
             }
+            CallCommand::EndByAgent(organization, id, secret, reply) => {
+                let mut edge = edge.lock().unwrap();
+                let own = edge.live.get(&id).is_some_and(|call| call.organization_id == organization);
+                let known = secret.is_none_or(|secret| secret.expose() == "the-bots");
+                let answer = match (own, known) {
+                    (false, _) => Err(CallError::NotLive),
+                    (true, false) => Err(CallError::Denied),
+                    (true, true) => edge.live.remove(&id).ok_or(CallError::NotLive),
+                };
+                let _ = reply.send(answer);
+            }
             CallCommand::Simulate(call, reply) => {
                 let detail = format!("{} {} {}", call.source, call.from, call.to);
                 let step = model::Step { rule: "number".into(), result: model::RuleResult::Fail, detail };

@@ -1,37 +1,296 @@
-//! Agent links: what stands at the other end of a call's audio.
+//! Agent links: what stands at the other end of a call's audio. `echo` and `play` live in the media session itself;
+//! the others are bots elsewhere, reached by a [`dialect::Dialect`] over a [`connection::Connection`], carried by one
+//! task a call.
 
+mod audiosocket;
+mod connection;
+mod dialect;
+mod media_stream;
+mod openai_realtime;
 mod play;
+mod run;
+mod tandem;
+mod tools;
 
-use std::path::Path;
+use std::sync::Arc;
 
-use model::{AgentConfig, Runtime};
+use media::link::Link;
+use media::playout::{Limits, Overrun};
+use media::session::Agent;
+use model::call::Turn;
+use model::runtime::RealtimeDialect;
+use model::{AgentConfig, Conversation, ConversationId, Direction, OrganizationId, Runtime};
+use serde_json::Value;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::calls::Mailbox;
+use crate::edge::{Edge, random};
+use connection::{Proof, Target};
+use dialect::Dialect;
 
 pub(crate) use play::AudioFiles;
 
-/// Why an agent cannot take a call: one sentence for the decision record.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct NotReady(pub(crate) String);
+/// What an agent may have said and the caller not heard yet: two minutes, beyond which new audio is dropped; and
+/// marks.
+const PLAYOUT: Limits = Limits { queued_ms: 120_000, overrun: Overrun::RefuseNew, marks: 4_096 };
+/// Things a call may tell an agent that does not listen; digits and the like beyond it are lost.
+const COMMANDS: usize = 64;
 
-/// Whether the agent is ready at once, without waiting for anything.
-pub(crate) fn ready_now(config: &AgentConfig) -> Option<media::session::Agent> {
-    match &config.runtime {
-        Runtime::Echo {} => Some(media::session::Agent::Echo),
-        Runtime::Play(play) => play::tones(play).map(media::session::Agent::Play),
+/// The name of handing a call to somebody else, in outcomes.
+pub(crate) const TRANSFER: &str = "transfer";
+
+/// Why an agent cannot take a call, or will not: one sentence for the decision record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub(crate) struct NotReady {
+    pub(crate) why: String,
+    /// The SIP status the agent chose.
+    pub(crate) status: Option<u16>,
+}
+
+impl NotReady {
+    pub(crate) fn failed(why: impl Into<String>) -> Self {
+        Self { why: why.into(), status: None }
+    }
+
+    fn refused(status: u16, reason: Option<String>) -> Self {
+        let words = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        Self { why: format!("the agent refused the call with {status}{words}"), status: Some(status) }
     }
 }
 
-/// Makes the agent ready to take a call.
-pub(crate) async fn prepare(
-    config: &AgentConfig,
-    files: &AudioFiles,
-    audio_dir: &Path,
-) -> Result<media::session::Agent, NotReady> {
-    if let Some(agent) = ready_now(config) {
-        return Ok(agent);
+/// What an agent is told of its call.
+#[derive(Debug, Clone)]
+pub(crate) struct CallFacts {
+    pub(crate) conversation_id: ConversationId,
+    pub(crate) organization_id: OrganizationId,
+    pub(crate) direction: Direction,
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) sip_call_id: Option<String>,
+    pub(crate) initial_context: Option<Value>,
+    pub(crate) custom_metadata: Option<Value>,
+}
+
+impl CallFacts {
+    pub(crate) fn of(call: &Conversation) -> Self {
+        let own = call.agent_number.as_ref().map(ToString::to_string);
+        let own = own.or_else(|| call.agent_id.map(|id| id.to_string())).unwrap_or_default();
+        let (from, to) = match call.direction {
+            Direction::Inbound => (call.user_id.clone(), own),
+            Direction::Outbound => (own, call.user_id.clone()),
+        };
+        Self {
+            conversation_id: call.id,
+            organization_id: call.organization_id,
+            direction: call.direction,
+            from,
+            to,
+            sip_call_id: call.sip_call_id.clone(),
+            initial_context: call.initial_context.clone(),
+            custom_metadata: call.custom_metadata.clone(),
+        }
     }
+
+    #[cfg(test)]
+    fn example() -> Self {
+        Self {
+            conversation_id: "00000000-0000-0000-0000-000000000002".parse().unwrap(),
+            organization_id: "00000000-0000-0000-0000-000000000001".parse().unwrap(),
+            direction: Direction::Inbound,
+            from: "+14155550111".to_owned(),
+            to: "+14155550100".to_owned(),
+            sip_call_id: Some("abc".to_owned()),
+            initial_context: Some(serde_json::json!({"name": "Ada"})),
+            custom_metadata: None,
+        }
+    }
+}
+
+/// What a call tells its agent.
+#[derive(Debug)]
+pub(crate) enum ToAgent {
+    /// The call is answered.
+    Started,
+    /// The caller pressed a digit.
+    Digit { digit: char, duration_ms: u32 },
+    /// The caller put the call on hold, or took it back.
+    Held(bool),
+    /// What became of something the agent asked for.
+    Outcome(Outcome),
+    /// The call is over, and why.
+    Stop(String),
+}
+
+/// What became of something the agent asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// The agent's own name for its request.
+    pub(crate) id: Option<String>,
+    pub(crate) action: &'static str,
+    /// What there is to say, or why it failed.
+    pub(crate) result: Result<Option<String>, String>,
+}
+
+/// What an agent tells its call.
+#[derive(Debug)]
+pub(crate) enum AgentEvent {
+    /// The agent ends the call.
+    HangUp,
+    /// The agent is gone, and why in one sentence without a final full stop.
+    Closed { clean: bool, why: String },
+    /// Somebody said something.
+    Said(Turn),
+    /// The agent wants something done.
+    Ask(Ask),
+}
+
+/// Something an agent wants done.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) id: Option<String>,
+    pub(crate) action: Action,
+}
+
+/// See [`Ask`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Press digits.
+    SendDtmf { digits: String },
+    /// Hand the caller to somebody else.
+    Transfer { to: String },
+}
+
+impl Action {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::SendDtmf { .. } => "send_dtmf",
+            Self::Transfer { .. } => TRANSFER,
+        }
+    }
+}
+
+/// A call's end of the link to its agent. Dropping it ends the agent's connection.
+#[derive(Debug)]
+pub(crate) struct AgentLink(mpsc::Sender<ToAgent>);
+
+impl AgentLink {
+    /// Tells the agent something. One that does not listen misses it.
+    pub(crate) fn tell(&self, what: ToAgent) {
+        let _ = self.0.try_send(what);
+    }
+
+    /// Whether the agent's connection is over.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+/// An agent that is ready to speak.
+#[derive(Debug)]
+pub(crate) struct ReadyAgent {
+    pub(crate) agent: Agent,
+    pub(crate) link: Option<AgentLink>,
+}
+
+impl From<Agent> for ReadyAgent {
+    fn from(agent: Agent) -> Self {
+        Self { agent, link: None }
+    }
+}
+
+/// Whether the agent is ready at once, without waiting for anything.
+pub(crate) fn ready_now(config: &AgentConfig) -> Option<Agent> {
     match &config.runtime {
-        Runtime::Play(play) => files.open(play, audio_dir).await.map(media::session::Agent::Play),
-        Runtime::Echo {} => Ok(media::session::Agent::Echo),
+        Runtime::Echo {} => Some(Agent::Echo),
+        Runtime::Play(play) => play::tones(play).map(Agent::Play),
+        _ => None,
     }
+}
+
+/// Makes the agent ready to take a call: a bot is connected and, where its protocol allows, asked. Whoever drops the
+/// future, or what it returns, ends the bot's connection.
+pub(crate) async fn prepare(
+    edge: &Arc<Edge>,
+    config: &AgentConfig,
+    facts: CallFacts,
+    call: Mailbox,
+) -> Result<ReadyAgent, NotReady> {
+    if let Some(agent) = ready_now(config) {
+        return Ok(agent.into());
+    }
+    let (target, dialect, rate): (Target, Box<dyn Dialect>, u32) = match &config.runtime {
+        Runtime::Echo {} => return Ok(Agent::Echo.into()),
+        Runtime::Play(play) => {
+            let player = edge.audio_files.open(play, &edge.settings.media.audio_dir).await?;
+            return Ok(Agent::Play(player).into());
+        }
+        Runtime::MediaStream(stream) => {
+            let proof = stream.secret.clone().map_or(Proof::None, Proof::Twilio);
+            let id: String = random().iter().map(|byte| format!("{byte:02x}")).collect();
+            let dialect = media_stream::MediaStreamDialect::new(stream, facts.clone(), &id);
+            (Target::WebSocket { url: stream.url.clone(), proof }, Box::new(dialect), 8_000)
+        }
+        Runtime::OpenaiRealtime(openai) => {
+            let joint = if openai.url.contains('?') { '&' } else { '?' };
+            let url = if openai.url.contains("model=") {
+                openai.url.clone()
+            } else {
+                format!("{}{joint}model={}", openai.url, escaped(&openai.model))
+            };
+            let proof =
+                Proof::Bearer { key: openai.api_key.clone(), beta: openai.dialect == RealtimeDialect::Beta };
+            let audio = openai.audio().map_err(|e| NotReady::failed(e.to_string()))?;
+            let dialect = openai_realtime::RealtimeClient::new(openai, facts.clone());
+            let rate = openai_realtime::RealtimeClient::rate(audio);
+            (Target::WebSocket { url, proof }, Box::new(dialect), rate)
+        }
+        Runtime::Tandem(tandem) => {
+            let proof = tandem.secret.clone().map_or(Proof::None, Proof::Tandem);
+            let dialect = tandem::TandemDialect::new(tandem.sample_rate, facts.clone());
+            (Target::WebSocket { url: tandem.url.clone(), proof }, Box::new(dialect), tandem.sample_rate)
+        }
+        Runtime::Audiosocket(socket) => {
+            let dialect = audiosocket::AudioSocketDialect::new(socket.sample_rate, facts.clone());
+            (Target::AudioSocket { address: socket.address.clone() }, Box::new(dialect), socket.sample_rate)
+        }
+    };
+    let tools = match &config.runtime {
+        Runtime::OpenaiRealtime(openai) => tools::Tools::of(openai, &facts),
+        _ => None,
+    };
+    let connection = connection::connect(&target, &edge.settings.private_targets);
+    let connection = connection.await.map_err(NotReady::failed)?;
+    let wake = Arc::new(Notify::new());
+    let waker = Arc::clone(&wake);
+    let link = Arc::new(Link::new(rate, PLAYOUT, move || waker.notify_one()));
+    let (sender, commands) = mpsc::channel(COMMANDS);
+    let (ready, outcome) = oneshot::channel();
+    let worker = run::Worker {
+        edge: Arc::clone(edge),
+        target,
+        connection,
+        dialect,
+        link: Arc::clone(&link),
+        wake,
+        commands,
+        call,
+        tools,
+        ready: Some(ready),
+    };
+    tokio::spawn(worker.run());
+    match outcome.await {
+        Ok(Ok(())) => Ok(ReadyAgent { agent: Agent::Linked(link), link: Some(AgentLink(sender)) }),
+        Ok(Err(not_ready)) => Err(not_ready),
+        Err(_) => Err(NotReady::failed("the agent's task ended")),
+    }
+}
+
+/// A value of a query (RFC 3986 2.3).
+fn escaped(value: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    value
+        .bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }

@@ -28,14 +28,17 @@ pub(crate) struct AudioFiles(Mutex<AHashMap<PathBuf, Decoded>>);
 type Decoded = (SystemTime, Arc<[i16]>);
 
 impl AudioFiles {
-    pub(super) async fn open(&self, play: &Play, audio_dir: &Path) -> Result<Player, NotReady> {
+    pub(crate) async fn open(&self, play: &Play, audio_dir: &Path) -> Result<Player, NotReady> {
         let Some(file) = &play.file else {
-            return Err(NotReady("the agent's play runtime names neither a file nor tones".to_owned()));
+            return Err(NotReady::failed(
+                "the agent's play runtime names neither a file nor tones".to_owned(),
+            ));
         };
         let path = audio_dir.join(file);
         let changed = tokio::fs::metadata(&path).await.and_then(|m| m.modified());
-        let changed = changed
-            .map_err(|e| NotReady(format!("the audio file {file:?} of the agent cannot be read: {e}")))?;
+        let changed = changed.map_err(|e| {
+            NotReady::failed(format!("the audio file {file:?} of the agent cannot be read: {e}"))
+        })?;
         let known =
             self.0.lock().get(&path).filter(|(at, _)| *at == changed).map(|(_, samples)| Arc::clone(samples));
         let samples = match known {
@@ -46,12 +49,12 @@ impl AudioFiles {
                 let samples: Arc<[i16]> = match read {
                     Ok(Ok(samples)) => samples.into(),
                     Ok(Err(e)) => {
-                        return Err(NotReady(format!(
+                        return Err(NotReady::failed(format!(
                             "the audio file {file:?} of the agent cannot be played: {e}"
                         )));
                     }
                     Err(_) => {
-                        return Err(NotReady(format!(
+                        return Err(NotReady::failed(format!(
                             "the audio file {file:?} of the agent broke its decoder"
                         )));
                     }

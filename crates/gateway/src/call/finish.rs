@@ -10,6 +10,7 @@ use model::{
 use signaling::{EndCause, Ended, Session, StatusCode};
 
 use super::{Call, Waiter};
+use crate::agent_link::ToAgent;
 use crate::edge::Edge;
 use crate::outbound::Failure;
 use crate::sip_status::{self, OurReason};
@@ -40,6 +41,10 @@ impl Call {
         if let Some(status) = ended.status {
             self.conversation.sip_status = Some(status.0);
         }
+        if self.ours == Some(OurReason::Transfer) {
+            self.tell_transfer(Ok(None));
+        }
+        self.tell_agent(ToAgent::Stop(outcome.ended_by.as_str().to_owned()));
         self.record();
         self.edge.calls.remove_conversation(self.conversation.id);
         for waiter in self.waiters.drain(..) {

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cluster::CallError;
 use media::offer_answer::OfferAnswer;
-use media::session::Agent;
 use model::{Conversation, ConversationId, ConversationStatus, Direction, Timestamp};
 use serde_json::Value;
 use signaling::{Event, Hop, Refusal, Request, Session, StatusCode};
@@ -15,7 +14,7 @@ use tokio::sync::mpsc;
 use super::offer::{local_media, media_towards};
 use super::{Call, Registered, flush, linger, until};
 use crate::admission::CallPermit;
-use crate::agent_link;
+use crate::agent_link::{self, CallFacts, ReadyAgent};
 use crate::calls::{CallInput, Key, Mailbox};
 use crate::counters::Counter;
 use crate::edge::Edge;
@@ -88,6 +87,9 @@ async fn carry(
         socket,
         agent: None,
         preparing: None,
+        link: None,
+        refusal: None,
+        asked_transfer: None,
         leg: None,
         on_hold: false,
         rtp_port,
@@ -158,10 +160,20 @@ async fn chosen(
                 Some(CallInput::Drain) => {
                     session.refuse(Refusal::new(StatusCode(503)), Instant::now());
                 }
-                Some(CallInput::End(waiter) | CallInput::Transfer(_, waiter)) => {
+                Some(
+                    CallInput::End(waiter)
+                    | CallInput::Transfer(_, waiter)
+                    | CallInput::EndByAgent(.., waiter),
+                ) => {
                     let _ = waiter.send(Err(CallError::NotLive));
                 }
-                Some(CallInput::Media(_) | CallInput::Second(_) | CallInput::Replace(_)) | None => {}
+                Some(
+                    CallInput::Media(_)
+                    | CallInput::Agent(_)
+                    | CallInput::Second(_)
+                    | CallInput::Replace(_),
+                )
+                | None => {}
             },
             () = until(session.poll_timeout()) => session.handle_timeout(Instant::now()),
         }
@@ -201,6 +213,7 @@ fn new_inbound(route: &Route, chosen: &Chosen, verdict: &Verdict, call_id: &str)
         codec: None,
         media_encryption: None,
         notes,
+        transcript: Vec::new(),
     }
 }
 
@@ -259,12 +272,12 @@ impl Call {
 
     pub(super) fn ask_agent(&mut self, now: Instant) {
         match agent_link::ready_now(&self.config) {
-            Some(agent) => self.answer(agent, now),
+            Some(agent) => self.answer(agent.into(), now),
             None => {
                 let (edge, config) = (Arc::clone(&self.edge), Arc::clone(&self.config));
-                self.preparing = Some(Box::pin(async move {
-                    agent_link::prepare(&config, &edge.audio_files, &edge.settings.media.audio_dir).await
-                }));
+                let (facts, mailbox) = (CallFacts::of(&self.conversation), self.mailbox.clone());
+                self.preparing =
+                    Some(Box::pin(async move { agent_link::prepare(&edge, &config, facts, mailbox).await }));
                 let limit = Duration::from_millis(self.config.answer_timeout_ms.into());
                 self.deadline = Some((now + limit, OurReason::AgentNotReady));
                 if self.session.ring(now) {
@@ -276,13 +289,14 @@ impl Call {
     }
 
     /// The agent is ready: 200 OK.
-    pub(super) fn answer(&mut self, agent: Agent, now: Instant) {
+    pub(super) fn answer(&mut self, ready: ReadyAgent, now: Instant) {
         self.preparing = None;
         let Some(description) = self.description.clone() else { return };
         if !self.session.answer(description, now) {
             return;
         }
-        self.agent = Some(agent);
+        self.agent = Some(ready.agent);
+        self.link = ready.link;
         self.answered(StatusCode(200), now);
         if let Some(negotiated) = self.negotiated.take() {
             self.open_leg(negotiated, now);

@@ -10,7 +10,8 @@ use media::srtp::Suite;
 use model::{MediaEncryption, TrunkId};
 use signaling::{Hop, StatusCode, Transport};
 
-use super::{AgentNotice, Call};
+use super::Call;
+use crate::agent_link::ToAgent;
 use crate::edge::{Edge, fill, random};
 use crate::rtp_ports::RtpSocket;
 use crate::sip_status::{self, OurReason};
@@ -115,7 +116,7 @@ impl Call {
     fn note_hold(&mut self, direction: Direction) {
         let held = !direction.sends();
         if std::mem::replace(&mut self.on_hold, held) != held {
-            self.tell_agent(if held { AgentNotice::Hold } else { AgentNotice::Resume });
+            self.tell_agent(ToAgent::Held(held));
         }
     }
 

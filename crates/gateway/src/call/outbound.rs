@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::attempt::{self, Attempt, Next, OfferProfile, TRY, place};
 use super::{Call, Registered, Waiter, finish, flush, linger, until};
 use crate::admission::CallPermit;
+use crate::agent_link::{AgentLink, CallFacts};
 use crate::calls::{CallInput, Mailbox};
 use crate::counters::Counter;
 use crate::edge::Edge;
@@ -44,7 +45,11 @@ async fn carry(
 ) -> Option<Box<Session>> {
     let Originate { mut conversation, trunk_id, config } = *originate;
     let trunk = edge.directory.load().trunk(trunk_id).cloned();
-    let setup = outbound::prepare(edge, trunk.as_deref(), &config);
+    // The store's copy of a version has no secrets; the directory's has.
+    let version = conversation.agent_version_id.and_then(|id| edge.directory.load().version(id).cloned());
+    let config = version.map_or(config, |version| Arc::new(version.config.clone()));
+    let facts = CallFacts::of(&conversation);
+    let setup = outbound::prepare(edge, trunk.as_deref(), &config, facts, mailbox.clone());
     let ready = tokio::select! {
         ready = setup => ready,
         waiter = next_end(inputs) => {
@@ -101,8 +106,11 @@ async fn carry(
         description: None,
         negotiated: None,
         socket: Some(socket),
-        agent: Some(agent),
+        agent: Some(agent.agent),
         preparing: None,
+        link: agent.link,
+        refusal: None,
+        asked_transfer: None,
         leg: None,
         on_hold: false,
         rtp_port,
@@ -119,6 +127,10 @@ async fn carry(
         _permit: permit,
     };
     call.record();
+    if call.link.as_ref().is_some_and(AgentLink::is_gone) {
+        // It left before there was a call that it could have told.
+        call.end(OurReason::AgentGone, now);
+    }
     loop {
         let mut ended = call.run(inputs).await;
         let encryption = carrier.media_encryption;

@@ -8,8 +8,9 @@ use media::session::Agent;
 use model::{Conversation, DecisionId, DecisionRecord, Direction, RuleResult, Step, Timestamp, TransferMode};
 use signaling::{EndCause, Ended, Referral, Refusal, StatusCode};
 
+use super::Call;
 use super::second_leg::{self, Audio, Plan, SecondEvent, SecondLeg, Taken};
-use super::{AgentNotice, Call};
+use crate::agent_link::ToAgent;
 use crate::bridge;
 use crate::listener;
 use crate::sip_status::OurReason;
@@ -259,7 +260,10 @@ impl Call {
         if let (Some(leg), Some(link)) = (&self.leg, self.bridge.take()) {
             leg.set_agent(Agent::Linked(link));
         }
-        self.tell_agent(AgentNotice::Transferred);
+        self.tell_transfer(Ok(Some(detail.clone())));
+        // Nobody hears the agent any more.
+        self.tell_agent(ToAgent::Stop("transferred".to_owned()));
+        self.link = None;
         self.note(format!("transfer: {detail}"));
         self.decide_transfer(StatusCode(200), "transferred", "Nothing is to be changed.");
     }
@@ -279,7 +283,7 @@ impl Call {
         );
         self.transfer = None;
         self.bridge = None;
-        self.tell_agent(AgentNotice::TransferFailed { status: status.0 });
+        self.tell_transfer(Err(told));
         self.note(note);
         if self.agent_done {
             self.end(OurReason::Agent, now);
