@@ -30,6 +30,7 @@ pub struct ApiState {
     pub(crate) health: Arc<dyn Health>,
     pub(crate) limiter: Option<Arc<RateLimiter>>,
     pub(crate) private_targets: PrivateTargets,
+    pub(crate) streams: crate::core::Streams,
     /// Whether `/metrics` is on a listener of its own.
     pub(crate) metrics_elsewhere: bool,
 }
@@ -52,6 +53,7 @@ impl ApiState {
             health,
             limiter: None,
             private_targets: PrivateTargets::Allow,
+            streams: crate::core::Streams::default(),
             metrics_elsewhere: false,
         }
     }

@@ -335,6 +335,22 @@ impl Store {
         Ok(Some(Credential { kind, scopes }))
     }
 
+    /// Whether a key or token is still neither revoked nor expired, and still acts in the organization.
+    pub async fn is_good(
+        &self,
+        id: KeyId,
+        organization: OrganizationId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let count: i64 = sqlx::query_scalar("SELECT (SELECT COUNT(*) FROM api_keys WHERE id = $1 AND organization_id = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3)) + (SELECT COUNT(*) FROM tokens t JOIN memberships m ON m.user_id = t.user_id WHERE t.id = $1 AND m.organization_id = $2 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > $3))")
+            .bind(id.to_string())
+            .bind(organization.to_string())
+            .bind(now.0)
+            .fetch_one(&self.read)
+            .await?;
+        Ok(count > 0)
+    }
+
     /// Notes the use beside the request, not before its answer; a lost note is no harm.
     fn note_use(&self, is_key: bool, id: KeyId, now: Timestamp) {
         let statement = if is_key {

@@ -41,7 +41,16 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(PATIENCE)
             .foreign_keys(true);
-        let pool = |most: u32| SqlitePoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
+        // A connection to a file neither dies nor grows stale: testing and renewing it would only take time.
+        let pool = |most: u32| {
+            SqlitePoolOptions::new()
+                .max_connections(most)
+                .min_connections(most)
+                .acquire_timeout(PATIENCE)
+                .test_before_acquire(false)
+                .max_lifetime(None)
+                .idle_timeout(None)
+        };
         let write = pool(1).connect_with(options.clone()).await?;
         sqlx::migrate!().run(&write).await.map_err(|e| match e {
             sqlx::migrate::MigrateError::VersionMissing(_) => StoreError::NewerSchema,

@@ -1,6 +1,8 @@
 //! Server-sent events: call state changes as they happen.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -8,13 +10,15 @@ use axum::http::{HeaderMap, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use model::Conversation;
+use model::{Conversation, OrganizationId, Timestamp};
+use parking_lot::Mutex;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::conversations::ConversationOut;
 use crate::ApiState;
 use crate::auth::{Caller, ConversationsRead};
+use crate::error::ApiError;
 use crate::routes::{Routes, operations};
 
 /// A comment is sent after so long without an event, so that proxies keep the connection.
@@ -23,13 +27,53 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// end that never comes.
 const UNASKED: Duration = Duration::from_secs(8);
 
+/// Event streams an organization may hold open: each holds one of the node's connections.
+const MAX_STREAMS: usize = 64;
+/// When a client that holds too many may try again.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+/// The event streams that are open, by organization.
+#[derive(Clone, Default)]
+pub(crate) struct Streams(Arc<Mutex<HashMap<OrganizationId, usize>>>);
+
+impl Streams {
+    fn open(&self, organization: OrganizationId) -> Option<OpenStream> {
+        let mut open = self.0.lock();
+        let count = open.entry(organization).or_default();
+        if *count >= MAX_STREAMS {
+            return None;
+        }
+        *count += 1;
+        Some(OpenStream { streams: self.clone(), organization })
+    }
+}
+
+/// One open stream; closed when it is dropped.
+struct OpenStream {
+    streams: Streams,
+    organization: OrganizationId,
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let mut open = self.streams.0.lock();
+        if let Some(count) = open.get_mut(&self.organization) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.organization);
+            }
+        }
+    }
+}
+
 /// What one subscriber reads from.
 struct Subscription {
-    changes: Receiver<std::sync::Arc<Conversation>>,
+    changes: Receiver<Arc<Conversation>>,
     state: ApiState,
     caller: Caller<ConversationsRead>,
     /// Longest wait for an event; `None`: any.
     patience: Option<Duration>,
+    _open: OpenStream,
 }
 
 impl Subscription {
@@ -41,6 +85,12 @@ impl Subscription {
             };
             match change {
                 Ok(call) if call.organization_id == self.caller.organization => {
+                    // A credential that was revoked while the stream was open reads no further.
+                    let (credential, owner) = (self.caller.credential, self.caller.organization);
+                    let good = self.state.store.is_good(credential, owner, Timestamp::now()).await;
+                    if !good.unwrap_or(false) {
+                        return None;
+                    }
                     let id = format!("{}/{:x}", call.id, call.updated_at.0);
                     let shown =
                         ConversationOut::of(&self.state, &self.caller, Conversation::clone(&call)).await;
@@ -72,7 +122,13 @@ async fn events(
     caller: Caller<ConversationsRead>,
     State(state): State<ApiState>,
     headers: HeaderMap,
-) -> Response {
+) -> Result<Response, ApiError> {
+    let Some(open) = state.streams.open(caller.organization) else {
+        let sentence = format!(
+            "The organization has {MAX_STREAMS} event streams open, which is the limit; close one first."
+        );
+        return Err(ApiError::UsedUp(sentence, TRY_AGAIN));
+    };
     let asked = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
     let asked = asked.into_iter().any(|accept| accept.contains("text/event-stream"));
     let subscription = Subscription {
@@ -80,9 +136,10 @@ async fn events(
         state,
         caller,
         patience: (!asked).then_some(UNASKED),
+        _open: open,
     };
     let events = stream::unfold(subscription, Subscription::next);
-    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
 }
 
 pub(super) fn routes() -> Routes {

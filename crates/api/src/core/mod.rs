@@ -72,6 +72,7 @@ async fn edge<T>(limit: Duration, answer: impl Future<Output = Result<T, CallErr
     Err(ApiError::Unavailable(format!("This could not be done: {why}.")))
 }
 
+pub(crate) use events::Streams;
 pub use webhook_deliveries::event_json;
 
 /// A trunk as `GET /core/trunks/{id}` shows it.

@@ -7,6 +7,7 @@ mod conventions;
 mod conversations;
 mod credentials;
 mod description;
+mod events;
 mod idempotency;
 mod inbound_routing;
 mod keys;
