@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.request
 
+from baresip import Baresip
 from sip import Call, Carrier, Rtp, header, sdp, status
 from srtp import SUITES, Key, lines, on_the_wire, profile, secure, session, spy
 from tandem import Tandem, wait_for
@@ -340,3 +341,21 @@ def test_a_flood_of_packets_without_the_key_changes_nothing(binary):
             call.bye()
             counted = {reason: dropped(t, reason) for reason in ("srtp_auth", "srtp_replay")}
             assert counted["srtp_auth"] > 1_000 and counted["srtp_replay"] > 100, counted
+
+
+def test_baresip_calls_and_is_called_with_srtp(binary):
+    with Tandem(binary) as t:
+        agent = t.deployed()
+        dial = f"/dial sip:{agent}@{t.udp[0]}:{t.udp[1]}"
+        with Baresip(account=";mediaenc=srtp-mand", command=dial) as peer:
+            wait_for("a second of audio", 10, lambda: len(peer.heard()) > 12_000)
+            peer.hears(440)
+            call = t.ok("GET", "/core/conversations?status=in_progress")[0]
+            assert call["media_encryption"] in SUITES, call
+        with Baresip("+14155550199", ";mediaenc=srtp-mand") as peer:
+            id = outbound(t, "REQUIRE", peer)
+            t.conversation(id, "in_progress")
+            wait_for("a second of audio", 10, lambda: len(peer.heard()) > 12_000)
+            peer.hears(440)
+            assert t.ok("POST", f"/core/conversations/{id}/end")["status"] == "completed"
+            assert t.ok("GET", f"/core/conversations/{id}")["media_encryption"] in SUITES

@@ -102,14 +102,13 @@ impl Call {
             tap: false,
         };
         let mut session = media::session::Session::new(config, now);
-        if !answered && self.config.early_media {
+        if answered {
+            // Before the shard has it: packets may wait in the socket already.
+            session.start(now);
+        } else if self.config.early_media {
             session.listen_early(now);
         }
-        let leg = self.edge.shards.open(socket, session, self.mailbox.clone());
-        if answered {
-            leg.start();
-        }
-        self.leg = Some(leg);
+        self.leg = Some(self.edge.shards.open(socket, session, self.mailbox.clone()));
     }
 
     /// A direction in which we must not send is hold (RFC 3264 8.4): media timeouts are paused and the agent knows.

@@ -326,10 +326,10 @@ impl SecondCall {
                 timeout: media.timeout,
                 tap: false,
             };
-            let session = media::session::Session::new(config, Instant::now());
-            let leg = self.edge.shards.open(socket, session, self.mailbox.clone());
-            leg.start();
-            self.leg = Some(leg);
+            let now = Instant::now();
+            let mut session = media::session::Session::new(config, now);
+            session.start(now);
+            self.leg = Some(self.edge.shards.open(socket, session, self.mailbox.clone()));
         }
         Some(negotiated)
     }
