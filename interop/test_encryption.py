@@ -46,6 +46,19 @@ def call_with(t, number, transport, key, offered="RTP/SAVP", crypto=None, source
     return call
 
 
+def test_what_an_operator_is_told(binary):
+    with Tandem(binary) as t:
+        inbound_trunks(t)
+        for policy, offered, reason in [("DISABLE", "RTP/SAVP", "encryption_disabled"), ("REQUIRE", "RTP/AVP", "encryption_required"), ("ALLOW", "RTP/SAVP", "no_usable_crypto")]:
+            crypto = UNKNOWN if policy == "ALLOW" else ""
+            assert Call(t.udp, NUMBERS[policy], body=sdp("127.0.0.1", 4000, offered, crypto)).final() == 488
+            trunk = next(i["id"] for i in t.ok("GET", "/core/trunks") if i["name"] == policy)
+            record = wait_for("decision", 3, lambda: t.ok("GET", f"/core/trunks/{trunk}/decisions"))[0]
+            assert record["reason"] == reason and "media_encryption" in record["advice"] + "media_encryption" * (policy == "ALLOW"), record
+            notes = " ".join(t.ok("GET", f"/core/trunks/{trunk}/health")["notes"])
+            assert ("keys" in notes) == (policy == "REQUIRE"), notes
+
+
 def agreed(call, key):
     assert call.final() == 200, call.answer
     return secure(call.rtp, key, call.answer)

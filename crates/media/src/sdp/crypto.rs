@@ -1,6 +1,4 @@
-//! The `crypto` attribute (RFC 4568): keys of a stream, and how they are kept out of what people read.
-
-use std::borrow::Cow;
+//! The `crypto` attribute (RFC 4568): the keys of a stream.
 
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
@@ -18,9 +16,6 @@ const MIN_LIFETIME: u64 = 1 << 20;
 const MAX_BASE64: usize = 64;
 /// Smallest window a `WSH` may ask for (RFC 4568 6.3.6).
 const MIN_WINDOW_HINT: u32 = 64;
-/// Longest word of a line that is shown.
-const MAX_SHOWN: usize = 32;
-const MASK: &[u8] = b"***";
 
 /// Peers leave the padding out, or not.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -138,70 +133,6 @@ fn harmless(parameter: &str) -> bool {
     parameter.strip_prefix('-').is_some_and(|name| !name.is_empty() && !name.starts_with("UN"))
 }
 
-/// A message or body as it may be shown: what `crypto`, `key-mgmt` and `k=` lines say of keys is replaced by `***`.
-/// Line ends and everything else stay.
-#[must_use]
-pub fn mask_keys(text: &[u8]) -> Cow<'_, [u8]> {
-    let mut out: Vec<u8> = Vec::new();
-    let mut shown = 0;
-    let mut start = 0;
-    for line in text.split_inclusive(|b| matches!(b, b'\n' | b'\r')) {
-        if let Some(masked) = masked(line) {
-            out.extend_from_slice(&text[shown..start]);
-            out.extend_from_slice(&masked);
-            shown = start + line.len();
-        }
-        start += line.len();
-    }
-    if shown == 0 {
-        return Cow::Borrowed(text);
-    }
-    out.extend_from_slice(&text[shown..]);
-    Cow::Owned(out)
-}
-
-/// A line with its keys masked; `None` when it holds none.
-fn masked(line: &[u8]) -> Option<Vec<u8>> {
-    let begins = |with: &[u8]| line.len() >= with.len() && line[..with.len()].eq_ignore_ascii_case(with);
-    let end = line.iter().rposition(|b| !matches!(b, b'\n' | b'\r')).map_or(0, |at| at + 1);
-    let (text, line_end) = line.split_at(end);
-    if begins(b"a=crypto") {
-        let mut out = Vec::with_capacity(line.len());
-        for (number, word) in text.split(|b| *b == b' ' || *b == b'\t').enumerate() {
-            if number > 0 {
-                out.push(b' ');
-            }
-            // The first word is the attribute's name with the tag.
-            let plain =
-                |b: &u8| b.is_ascii_alphanumeric() || b"_=-".contains(b) || (number == 0 && *b == b':');
-            let head = if word.is_empty() || (word.len() <= MAX_SHOWN && word.iter().all(plain)) {
-                word
-            } else {
-                let inline = find(word, b"inline:").map_or(0, |at| at + b"inline:".len());
-                out.extend_from_slice(&word[..inline]);
-                out.extend_from_slice(MASK);
-                // Lifetime and MKI are no secrets.
-                word.iter().position(|b| *b == b'|').map_or(&[][..], |at| &word[at.max(inline)..])
-            };
-            out.extend_from_slice(head);
-        }
-        out.extend_from_slice(line_end);
-        return Some(out);
-    }
-    let secret = if begins(b"k=") {
-        2
-    } else if begins(b"a=key-mgmt:") {
-        b"a=key-mgmt:".len()
-    } else {
-        find(text, b"inline:")? + b"inline:".len()
-    };
-    Some([&text[..secret], MASK, line_end].concat())
-}
-
-fn find(text: &[u8], what: &[u8]) -> Option<usize> {
-    text.windows(what.len()).position(|window| window.eq_ignore_ascii_case(what))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,22 +231,5 @@ mod tests {
         ] {
             assert!(problem(&format!("1 {SUITE} inline:{KEY} {parameter}")).contains("session parameter"));
         }
-    }
-
-    #[test]
-    fn keys_are_masked_wherever_they_stand() {
-        let message = format!(
-            "INVITE sip:a@b SIP/2.0\r\nX: y\r\n\r\nv=0\r\nk=base64:c2VjcmV0\r\nm=audio 1 RTP/SAVP 0\r\na=crypto:1 {SUITE} inline:{KEY}|2^31|1:4 WSH=64\r\na=Crypto:2 {SUITE} {KEY}\na=crypto:3 inline:{KEY}\ra=x: INLINE:{KEY}\na=key-mgmt:mikey {KEY}\r\na=ptime:20\r\n"
-        );
-        let shown = mask_keys(message.as_bytes());
-        let shown = std::str::from_utf8(&shown).unwrap();
-        assert_eq!(
-            shown,
-            format!(
-                "INVITE sip:a@b SIP/2.0\r\nX: y\r\n\r\nv=0\r\nk=***\r\nm=audio 1 RTP/SAVP 0\r\na=crypto:1 {SUITE} inline:***|2^31|1:4 WSH=64\r\na=Crypto:2 {SUITE} ***\na=crypto:3 inline:***\ra=x: INLINE:***\na=key-mgmt:***\r\na=ptime:20\r\n"
-            )
-        );
-        let plain = b"v=0\r\na=rtpmap:0 PCMU/8000\r\n\xff\r\n";
-        assert!(matches!(mask_keys(plain), Cow::Borrowed(same) if same == plain));
     }
 }

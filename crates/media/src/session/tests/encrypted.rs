@@ -98,6 +98,18 @@ fn what_is_not_authentic_latches_nothing_and_counts_as_nothing() {
     }
 }
 
+/// The control of the test above: without encryption the very same forged packets get in.
+#[test]
+fn without_keys_a_forged_address_gets_in() {
+    let now = Instant::now();
+    let mut session = session(Agent::Echo, now);
+    assert_eq!(receive(&mut session, &packet(1, 9, 0, &[1; 160]), PEER, now).len(), 1);
+    let wrong = Peer::new(Suite::AesCm128HmacSha1_32, 7, 7).protect(&packet(2, 9, 0, &[1; 160]));
+    assert_eq!(receive(&mut session, &wrong, PEER, now).len(), 1);
+    receive(&mut session, &packet(3, 9, 101, &[5, 0x8a, 3, 32]), PEER, now);
+    assert!(std::iter::from_fn(|| session.poll_event()).any(|e| matches!(e, MediaEvent::Digit { .. })));
+}
+
 #[test]
 fn a_re_invite_keeps_or_changes_keys() {
     let now = Instant::now();
