@@ -6,7 +6,7 @@ import socket
 import struct
 import urllib.request
 
-from sip import header, sdp, status
+from sip import sdp, status
 
 
 class Raw:
@@ -91,6 +91,3 @@ def metric(t, name, **labels):
         if found and all(f'{k}="{v}"' in (found.group(1) or "") for k, v in labels.items()):
             total += float(found.group(2))
     return total
-
-
-__all__ = ["Raw", "authorization", "challenges", "header", "metric", "rtp", "status"]

@@ -1,9 +1,13 @@
 """The hostile internet, and telling why."""
+import json
+import os
 import socket
+import struct
 import time
+import urllib.request
 
-from hostile import Raw, authorization, challenges, metric, status
-from sip import Call
+from hostile import Raw, authorization, challenges, metric, rtp
+from sip import Call, Carrier, header, sdp, status
 from tandem import Tandem, wait_for
 from test_inbound import number_on_trunk
 
@@ -137,3 +141,196 @@ def test_a_flood_of_refusals_does_not_lock_out_who_would_be_accepted(binary):
         assert Call(t.udp, NUMBER, source="127.0.0.2").final() == 200
         lines = [l for l in t.log if "call refused" in l]
         assert len(lines) <= 1, lines
+
+
+def ended(t, **wanted):
+    """The latest call, once it has ended."""
+    look = lambda: next((c for c in t.ok("GET", "/core/conversations") if c["status"] in ("completed", "failed", "unanswered", "cancelled")), None)
+    return wait_for("the call's end", 5, look)
+
+
+def test_a_call_can_be_told_message_by_message_and_why(binary):
+    with Tandem(binary) as t:
+        number_on_trunk(t, ["127.0.0.0/8"])
+        for transport in ("udp", "tcp"):
+            call = Call(getattr(t, transport), NUMBER, transport)
+            assert call.final() == 200
+            live = wait_for("the call", 3, lambda: t.ok("GET", "/core/conversations?status=in_progress"))[0]["id"]
+            so_far = t.ok("GET", f"/core/conversations/{live}/trace")
+            assert [m["start_line"].split(" ")[0] for m in so_far["messages"]][:1] == ["INVITE"]
+            call.bye()
+            t.conversation(live, "completed")
+            trace = t.ok("GET", f"/core/conversations/{live}/trace")
+            ladder = [(m["direction"], m["start_line"].split(" SIP/2.0")[0].split(" sip:")[0]) for m in trace["messages"]]
+            assert ladder[0] == ("received", "INVITE") and ("sent", "SIP/2.0 200 OK") in ladder and ("received", "ACK") in ladder, ladder
+            assert ladder[-2:] == [("received", "BYE"), ("sent", "SIP/2.0 200 OK")], ladder
+            first = trace["messages"][0]
+            ip, port = call.socket.address()
+            assert first["remote_address"] == f"{ip}:{port}" and first["transport"] == transport.upper() and first["local_address"].startswith("127.0.0.1:")
+            assert first["raw"].startswith(f"INVITE {call.uri} SIP/2.0\r\n") and first["raw"].endswith(call.body)
+            decision = trace["decisions"][-1]
+            assert decision["conversation_id"] == live and {s["rule"] for s in decision["steps"]} >= {"number", "allowed_addresses", "outcome"}
+            assert decision["status"] == 200 and decision["source"].startswith(f"{ip}:{port}/"), decision
+            pcap = raw_get(t, f"/core/conversations/{live}/trace?format=pcap")
+            assert packets(pcap) == [m["raw"].encode() for m in trace["messages"]]
+            assert raw_get(t, f"/core/conversations/{live}/trace", {"Accept": "application/vnd.tcpdump.pcap"}) == pcap
+        # Only for who may read what is sensitive; nothing of others.
+        poor = t.admin("key", "create", "--org", t.org, "--scope", "conversations:read")
+        assert t.request("GET", f"/core/conversations/{live}/trace", key=poor)[0] == 403
+        stranger = t.admin("key", "create", "--org", t.admin("org", "create", "Other"))
+        assert t.request("GET", f"/core/conversations/{live}/trace", key=stranger)[0] == 404
+        assert t.request("GET", f"/core/conversations/{live}/trace?format=xml")[0] == 422
+
+
+def raw_get(t, path, headers=None):
+    request = urllib.request.Request(t.http + path, headers={"Authorization": f"Bearer {t.key}", **(headers or {})})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.headers["Content-Type"] == "application/vnd.tcpdump.pcap"
+        return answer.read()
+
+
+def packets(pcap):
+    """The payloads of a capture file of raw IPv4 packets, with their checksums checked."""
+    magic, *_, link = struct.unpack("!IHHIIII", pcap[:24])
+    assert (magic, link) == (0xA1B2C3D4, 101)
+    at, found = 24, []
+    while at < len(pcap):
+        length = struct.unpack("!I", pcap[at + 8:at + 12])[0]
+        packet = pcap[at + 16:at + 16 + length]
+        assert packet[0] == 0x45 and struct.unpack("!H", packet[2:4])[0] == length
+        body = packet[20:]
+        pseudo = packet[12:20] + bytes([0, packet[9]]) + struct.pack("!H", len(body)) + body + b"\0" * (len(body) % 2)
+        total = sum(struct.unpack(f"!{len(pseudo) // 2}H", pseudo))
+        while total >> 16:
+            total = (total & 0xFFFF) + (total >> 16)
+        assert total == 0xFFFF, "checksum"
+        found.append(body[8:] if packet[9] == 17 else body[20:])
+        at += 16 + length
+    return found
+
+
+def test_secrets_are_in_no_trace_and_every_message_goes_to_homer(binary):
+    homer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    homer.bind(("127.0.0.1", 0))
+    with Tandem(binary, [f"sip.hep=127.0.0.1:{homer.getsockname()[1]}"]) as t:
+        with_digest(t)
+        raw = Raw(t.udp)
+        answer = raw.ask(raw.request("INVITE", NUMBER))
+        line = authorization(challenges(answer)["SHA-256"], "carrier", "pa\"ss, word", raw.uri)
+        response = line.split('response="')[1].split('"')[0]
+        # A key where a DISABLE trunk does not want one, and a folded header that hides the answer from careless masks.
+        key = "d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj"
+        body = sdp(raw.ip, 40000, extra=f"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{key}|2^20|1:32\r\n")
+        folded = line.replace(", response=", ",\r\n response=")
+        call_id = raw.call_id
+        answer = raw.ask(raw.request("INVITE", NUMBER, folded, body=body, cseq=2, call_id=call_id))
+        assert status(answer) == 200
+        tag = header(answer, "To").split("tag=")[1]
+        tagged = dict(call_id=call_id, to_tag=f";tag={tag}", from_tag=raw.from_tag)
+        raw.send(raw.request("ACK", NUMBER, cseq=2, **tagged))
+        assert status(raw.ask(raw.request("BYE", NUMBER, cseq=3, **tagged))) == 200
+        call = ended(t)
+        trace = t.ok("GET", f"/core/conversations/{call['id']}/trace")
+        assert {d["reason"] for d in trace["decisions"]} >= {"challenged"}, trace["decisions"]
+        text = json.dumps(trace) + raw_get(t, f"/core/conversations/{call['id']}/trace?format=pcap").decode(errors="replace")
+        exported = []
+        homer.settimeout(0.5)
+        try:
+            while True:
+                exported.append(hep(homer.recv(65535)))
+        except socket.timeout:
+            pass
+        methods = [(m["payload"].split(b" ")[0].decode(), m["payload"].split(b" ")[1].decode()) for m in exported]
+        assert [m for m, _ in methods].count("INVITE") == 2 and ("SIP/2.0", "401") in methods and ("SIP/2.0", "200") in methods and "BYE" in dict(methods), methods
+        first = exported[0]
+        assert (first["source"], first["target"]) == ((raw.ip, raw.port), t.udp) and abs(first["seconds"] - time.time()) < 60
+        text += "".join(m["payload"].decode(errors="replace") for m in exported) + "".join(t.log)
+        with open(f"{t.data}/tandem.db", "rb") as f, open(f"{t.data}/tandem.db-wal", "rb") as w:
+            text += (f.read() + w.read()).decode(errors="replace")
+        for secret in (response, response[:12], key, key[:12], "pa\"ss"):
+            assert secret not in text, secret
+        assert "inline:****" in text and "Authorization: Digest ****" in text
+
+
+def hep(packet):
+    """The chunks of a HEP3 packet that matter."""
+    assert packet[:4] == b"HEP3" and struct.unpack("!H", packet[4:6])[0] == len(packet)
+    chunks, at = {}, 6
+    while at < len(packet):
+        vendor, kind, length = struct.unpack("!HHH", packet[at:at + 6])
+        chunks[kind] = packet[at + 6:at + length]
+        at += length
+    number = lambda kind: int.from_bytes(chunks[kind], "big")
+    assert number(1) == 2 and number(2) in (6, 17) and number(11) == 1
+    address = lambda ip, port: (socket.inet_ntoa(chunks[ip]), number(port))
+    return {"source": address(3, 7), "target": address(4, 8), "seconds": number(9), "payload": chunks[15]}
+
+
+def test_a_failed_call_out_tells_why_in_its_trace(binary):
+    with Tandem(binary) as t:
+        carrier = Carrier(lambda c, r: c.reply(r, "486 Busy Here") if r.startswith("INVITE") else None)
+        trunk = t.ok("POST", "/core/trunks", {"name": "x", "outbound_config": {"address": "%s:%d" % carrier.address, "auth_username": "u", "auth_password": "p"}})["id"]
+        t.ok("POST", "/core/phone-numbers", {"phone_number": NUMBER, "trunk_id": trunk})
+        agent = t.agent({"runtime": {"type": "echo"}}, [NUMBER], "outbound")
+        call = t.ok("POST", "/core/conversations", {"channel": "telephone", "user_id": "+14155550199", "agent_id": agent})["conversation"]["id"]
+        t.conversation(call, "unanswered")
+        trace = wait_for("the trace", 3, lambda: (lambda x: x if len(x["messages"]) >= 3 else None)(t.ok("GET", f"/core/conversations/{call}/trace")))
+        assert [m["start_line"].split(" ")[0] for m in trace["messages"]] == ["INVITE", "SIP/2.0", "ACK"], trace["messages"]
+        assert trace["decisions"][-1]["status"] == 486 and len(trace["decisions"]) == 1
+
+
+def test_strangers_rtp_leaks_nothing_and_gets_nothing_in(binary):
+    """From before the answer to the end, from another address, with the true SSRC and sequence: RTP, digits, RTCP BYE."""
+    calls = int(os.environ.get("SPRAYED_CALLS", "20"))
+    with Tandem(binary, ["media.ports=21000-25999"]) as t:
+        number_on_trunk(t, ["127.0.0.1"])
+        spray = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        spray.bind(("127.0.0.66", 0))
+        for _ in range(calls):
+            call = Call(t.udp, NUMBER)
+            assert call.final() == 200
+            digit = lambda n: rtp(bytes([5, 0x8A, 3, 32]), n, n * 160, 7, 101)
+            bye = struct.pack("!BBHI", 0x81, 203, 1, 7)
+            for n in range(8):
+                for packet in (rtp(b"\x00" * 160, n, n * 160, 7), digit(n), bye):
+                    spray.sendto(packet, call.rtp.remote)
+            for n in range(10):
+                call.rtp.socket.sendto(rtp(b"\xd5" * 160, n, n * 160, 7), call.rtp.remote)
+                for packet in (rtp(b"\x00" * 160, n + 1, n * 160 + 160, 7), digit(n + 1), bye):
+                    spray.sendto(packet, call.rtp.remote)
+                call.rtp.listen(time.monotonic() + 0.004)
+            # Their own BYE on the RTCP port and from the true peer ends no call either.
+            call.rtp.socket.sendto(bye, call.rtp.remote)
+            call.rtp.socket.sendto(bye, (call.rtp.remote[0], call.rtp.remote[1] + 1))
+            call.rtp.listen(time.monotonic() + 0.05)
+            assert call.rtp.received == [b"\xd5" * 160] * 10, len(call.rtp.received)
+            call.bye()
+        spray.setblocking(False)
+        try:
+            raise AssertionError(f"leaked: {spray.recv(100)!r}")
+        except BlockingIOError:
+            pass
+        # Half of them RTP proper from a source that is not believed, and at least those are counted.
+        wait_for("the counter", 3, lambda: metric(t, "rtp_dropped_total", reason="src_mismatch") >= calls * 18 * 2)
+
+
+def test_a_stale_sender_is_not_heard_in_the_next_call_on_its_port(binary):
+    with Tandem(binary, ["media.ports=26000-26001"]) as t:
+        agent = t.deployed()
+        old = Call(t.udp, agent)
+        assert old.final() == 200
+        old.rtp.socket.sendto(rtp(b"\x11" * 160, 1, 160, 1), old.rtp.remote)
+        old.rtp.listen(time.monotonic() + 0.1)
+        assert old.rtp.received == [b"\x11" * 160]
+        old.bye()
+        new = wait_for("the port", 3, lambda: (lambda c: c if c.final() == 200 else None)(Call(t.udp, agent)))
+        assert new.rtp.remote == old.rtp.remote, "a short range refuses no call"
+        for n in range(20):
+            old.rtp.socket.sendto(rtp(b"\x22" * 160, n, n * 160, 1), old.rtp.remote)
+        time.sleep(0.05)
+        new.rtp.socket.sendto(rtp(b"\x33" * 160, 1, 160, 2), new.rtp.remote)
+        new.rtp.listen(time.monotonic() + 0.1)
+        assert new.rtp.received == [b"\x33" * 160]
+        old.rtp.received.clear()
+        old.rtp.listen(time.monotonic() + 0.05)
+        assert old.rtp.received == []

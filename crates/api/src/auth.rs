@@ -55,6 +55,8 @@ routes! {
     AgentsManage = [AgentsManage],
     /// Reads conversations.
     ConversationsRead = [ConversationsRead, ConversationsManage],
+    /// Reads what is said and sent in conversations.
+    ConversationsReadSensitive = [ConversationsReadSensitive],
     /// Begins and ends conversations.
     ConversationsManage = [ConversationsManage],
     /// Reads and writes the organization, its keys and its rules.

@@ -13,6 +13,7 @@ mod hang_up;
 pub mod health;
 mod idempotency;
 mod pagination;
+mod pcap;
 mod rate_limit;
 mod request_id;
 mod router;

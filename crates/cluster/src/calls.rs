@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::{
     AgentConfig, AgentId, AgentVersionId, Conversation, ConversationId, OrganizationId, Secret, Step,
-    Timestamp, TransferMode, TransferTarget, TrunkId,
+    Timestamp, TraceMessage, TransferMode, TransferTarget, TrunkId,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -115,6 +115,8 @@ pub enum CallCommand {
     ),
     /// Judge a call that might come.
     Simulate(Box<Simulate>, oneshot::Sender<Result<Simulated, CallError>>),
+    /// The messages of a live call so far, and how many are not among them.
+    Trace(ConversationId, oneshot::Sender<Result<(Vec<TraceMessage>, u32), CallError>>),
     /// Send OPTIONS to a trunk's carrier.
     Probe(TrunkId, oneshot::Sender<Result<Probed, CallError>>),
 }
@@ -205,6 +207,11 @@ impl Cluster {
     /// Tells what a call would get.
     pub async fn simulate(&self, call: Simulate) -> Result<Simulated, CallError> {
         self.ask(|reply| CallCommand::Simulate(Box::new(call), reply)).await
+    }
+
+    /// The messages of a live call so far, and how many are not among them.
+    pub async fn trace(&self, id: ConversationId) -> Result<(Vec<TraceMessage>, u32), CallError> {
+        self.ask(|reply| CallCommand::Trace(id, reply)).await
     }
 
     /// Asks a trunk's carrier whether it is there.

@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::admission::CallPermit;
 use crate::agent_link::{AgentLink, NotReady, ReadyAgent, ToAgent};
 use crate::calls::{CallInput, Key, Mailbox};
+use crate::counters::Counter;
 use crate::edge::Edge;
 use crate::media_shard::Leg;
 use crate::rtp_ports::RtpSocket;
@@ -105,6 +106,7 @@ impl Drop for Registered {
     fn drop(&mut self) {
         for &key in &self.keys {
             self.edge.calls.remove_dialog(key);
+            self.edge.traces.forget(key);
         }
     }
 }
@@ -113,6 +115,7 @@ impl Drop for Registered {
 async fn linger(edge: &Arc<Edge>, session: &mut Session, inputs: &mut mpsc::Receiver<CallInput>) {
     loop {
         flush(edge, session);
+        edge.traces.update(trace_key(edge, session), &edge.records);
         while session.poll_event().is_some() {}
         if session.is_terminated() {
             return;
@@ -120,7 +123,7 @@ async fn linger(edge: &Arc<Edge>, session: &mut Session, inputs: &mut mpsc::Rece
         let Some(due) = session.poll_timeout() else { return };
         tokio::select! {
             input = inputs.recv() => match input {
-                Some(CallInput::Sip(message)) => session.handle_message(message.0, message.1, Instant::now()),
+                Some(CallInput::Sip(message)) => take(edge, session, *message, Instant::now()),
                 Some(
                     CallInput::End(waiter)
                     | CallInput::Transfer(_, waiter)
@@ -132,9 +135,9 @@ async fn linger(edge: &Arc<Edge>, session: &mut Session, inputs: &mut mpsc::Rece
                 Some(CallInput::Replace(invite)) => {
                     let (invite, hop) = *invite;
                     let answer = signaling::stateless::respond(&invite, StatusCode(481), None, &[], hop, &edge.key);
-                    let _ = edge.transports.send(answer.hop, answer.bytes);
+                    let _ = edge.send(answer.hop, answer.bytes);
                 }
-                Some(CallInput::Media(_) | CallInput::Agent(_) | CallInput::Drain) => {}
+                Some(CallInput::Media(_) | CallInput::Agent(_) | CallInput::Trace(_) | CallInput::Drain) => {}
                 None => return,
             },
             () = tokio::time::sleep_until(due.into()) => session.handle_timeout(Instant::now()),
@@ -143,11 +146,24 @@ async fn linger(edge: &Arc<Edge>, session: &mut Session, inputs: &mut mpsc::Rece
     }
 }
 
+/// What a session's messages are kept under.
+fn trace_key(edge: &Edge, session: &Session) -> Key {
+    edge.calls.local_key(session.call_id(), session.local_tag())
+}
+
+/// Hands a message to its session.
+fn take(edge: &Edge, session: &mut Session, (message, hop): (Message, Hop), now: Instant) {
+    edge.traces.add(trace_key(edge, session), false, hop, edge.local(hop), message.raw().concat().into());
+    session.handle_message(message, hop, now);
+}
+
 fn flush(edge: &Edge, session: &mut Session) {
     while let Some(transmit) = session.poll_transmit() {
         let hop = transmit.hop;
+        let key = trace_key(edge, session);
+        edge.traces.add(key, true, hop, edge.local(hop), transmit.bytes.clone());
         // A full UDP socket is a lost packet, for which the transaction retransmits; a lost connection is an error.
-        if edge.transports.send(hop, transmit.bytes).is_err() && hop.transport.is_reliable() {
+        if edge.send(hop, transmit.bytes).is_err() && hop.transport.is_reliable() {
             session.handle_transport_error(hop, Instant::now());
         }
     }
@@ -209,12 +225,26 @@ impl Call {
         }
     }
 
+    /// Whether a message of the call may come from there: of a call by a trunk with a list from its addresses alone, so
+    /// that who has seen the call's tags cannot end it from elsewhere.
+    fn believes(&self, hop: Hop) -> bool {
+        if self.conversation.direction == Direction::Outbound || hop.remote.ip() == self.hop.remote.ip() {
+            return true;
+        }
+        let directory = self.edge.directory.load();
+        let trunk = self.conversation.trunk_id.and_then(|id| directory.trunk(id));
+        trunk.is_none_or(|trunk| trunk.admits(hop.remote.ip()))
+    }
+
     fn on_input(&mut self, input: Option<CallInput>, now: Instant) {
         match input {
             Some(CallInput::Sip(message)) if message.0.call_id() != self.session.call_id() => {
                 self.hand_on(message);
             }
-            Some(CallInput::Sip(message)) => self.session.handle_message(message.0, message.1, now),
+            Some(CallInput::Sip(message)) if !self.believes(message.1) => {
+                self.edge.counters.count(Counter::DroppedSource);
+            }
+            Some(CallInput::Sip(message)) => take(&self.edge, &mut self.session, *message, now),
             Some(CallInput::Media(event)) => self.on_media(event, now),
             Some(CallInput::Transfer(asked, reply)) => {
                 let _ = reply.send(self.transfer(&asked, now));
@@ -229,6 +259,9 @@ impl Call {
                 self.waiters.push(waiter);
                 self.waiters_until.get_or_insert(now + END_WAIT);
                 self.end(OurReason::Api, now);
+            }
+            Some(CallInput::Trace(reply)) => {
+                let _ = reply.send(Ok(self.edge.traces.read(trace_key(&self.edge, &self.session))));
             }
             // The tables hold a sender as long as the call is registered, so `None` comes only with the end of all.
             Some(CallInput::Drain) | None => self.end(OurReason::Drain, now),

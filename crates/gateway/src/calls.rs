@@ -3,7 +3,7 @@
 use ahash::{AHashMap, RandomState};
 use cluster::{CallError, Transfer};
 use media::session::MediaEvent;
-use model::{Conversation, ConversationId, OrganizationId, Secret};
+use model::{Conversation, ConversationId, OrganizationId, Secret, TraceMessage};
 use parking_lot::Mutex;
 use signaling::{Hop, Message, NameAddr, Peek, Request};
 use tokio::sync::{mpsc, oneshot};
@@ -34,6 +34,8 @@ pub(crate) enum CallInput {
     Replace(Box<(Request, Hop)>),
     /// Its agent wants it ended, and says so over the API with its runtime's secret, or a key that needs none.
     EndByAgent(OrganizationId, Option<Secret>, oneshot::Sender<Result<Conversation, CallError>>),
+    /// The API wants its messages.
+    Trace(oneshot::Sender<Result<(Vec<TraceMessage>, u32), CallError>>),
     /// The node is leaving.
     Drain,
 }

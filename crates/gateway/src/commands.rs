@@ -57,6 +57,17 @@ pub(crate) async fn serve(edge: Arc<Edge>, mut inbox: CallInbox) {
                     let _ = reply.send(Err(CallError::Busy));
                 }
             }
+            Some(CallCommand::Trace(id, reply)) => {
+                let Some(mailbox) = edge.calls.conversation(id) else {
+                    let _ = reply.send(Err(CallError::NotLive));
+                    continue;
+                };
+                if let Err(unsent) = mailbox.try_send(CallInput::Trace(reply))
+                    && let CallInput::Trace(reply) = unsent.into_inner()
+                {
+                    let _ = reply.send(Err(CallError::Busy));
+                }
+            }
             Some(CallCommand::Simulate(call, reply)) => {
                 let edge = Arc::clone(&edge);
                 tokio::spawn(async move {

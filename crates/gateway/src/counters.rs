@@ -25,6 +25,8 @@ counters! {
     DroppedBusy = "sip_rx_dropped_total" {"reason": "strangers_exceeded"},
     /// A call that does not keep up with its own messages.
     DroppedCallQueue = "sip_rx_dropped_total" {"reason": "call_queue_full"},
+    /// A message of a call from outside its trunk's list.
+    DroppedSource = "sip_rx_dropped_total" {"reason": "src_mismatch"},
     /// A response or ACK to nothing of ours.
     DroppedStray = "sip_rx_dropped_total" {"reason": "stray"},
     /// A send that the socket or a connection's queue did not take.
@@ -57,6 +59,10 @@ counters! {
     DigestWrong = "digest_refused_total" {"reason": "wrong"},
     /// INVITEs from a source that sent too many wrong ones.
     DigestMuted = "digest_refused_total" {"reason": "guesses_exceeded"},
+    /// Messages exported to the collector.
+    HepSent = "hep_packets_total" {"result": "sent"},
+    /// Messages that the collector's queue or the network did not take.
+    HepDropped = "hep_packets_total" {"result": "dropped"},
     /// Refusals without a decision record, because there were too many.
     DecisionsSkipped = "decisions_skipped_total",
     /// Calls begun from outside.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use bytes::Bytes;
 use cluster::{Cluster, SipPresence};
-use signaling::{Hop, Identity, Transport};
+use signaling::{Hop, Identity, Message, Transport};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Budget, CallLimit, Refusals, TrunkLimits};
@@ -15,12 +16,14 @@ use crate::agent_link::AudioFiles;
 use crate::calls::Calls;
 use crate::counters::{Counter, Counters};
 use crate::directory::DirectoryHandle;
+use crate::hep::Hep;
 use crate::inbound_auth::InboundDigest;
 use crate::media_shard::MediaShards;
 use crate::record::{RecentRefusals, Records, RefusalLog};
 use crate::rtp_ports::RtpPorts;
 use crate::settings::{Settings, UnknownSources};
-use crate::transport::Transports;
+use crate::traces::Traces;
+use crate::transport::{Transports, Unsent};
 use crate::webhook::Webhooks;
 
 /// What we call ourselves (RFC 3261 20.41).
@@ -34,6 +37,9 @@ pub(crate) struct Edge {
     pub(crate) records: Records,
     pub(crate) transports: Transports,
     pub(crate) calls: Calls,
+    pub(crate) traces: Traces,
+    /// Export of every message, when there is a collector.
+    pub(crate) hep: Option<Hep>,
     pub(crate) rtp_ports: Arc<RtpPorts>,
     pub(crate) shards: MediaShards,
     pub(crate) audio_files: AudioFiles,
@@ -62,6 +68,34 @@ pub(crate) struct Edge {
 impl Edge {
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Our address on a hop, as the other end sees it but for NAT.
+    pub(crate) fn local(&self, hop: Hop) -> SocketAddr {
+        match self.transports.local(hop) {
+            Some(local) if !local.ip().is_unspecified() => {
+                SocketAddr::new(local.ip().to_canonical(), local.port())
+            }
+            local => {
+                let port = local.map_or(hop.transport.default_port(), |local| local.port());
+                SocketAddr::new(self.routes.local_address(hop.remote.ip()), port)
+            }
+        }
+    }
+
+    /// Sends a message, and exports it.
+    pub(crate) fn send(&self, hop: Hop, bytes: Bytes) -> Result<(), Unsent> {
+        if let Some(hep) = &self.hep {
+            hep.export(true, hop, self.local(hop), &bytes);
+        }
+        self.transports.send(hop, bytes)
+    }
+
+    /// Exports a message that was received.
+    pub(crate) fn export_received(&self, message: &Message, hop: Hop) {
+        if let Some(hep) = &self.hep {
+            hep.export(false, hop, self.local(hop), &message.raw().concat());
+        }
     }
 
     /// Whether a source may be answered when no call of ours is concerned, else what to count. A stranger gets nothing

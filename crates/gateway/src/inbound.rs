@@ -357,12 +357,12 @@ impl Deciding<'_> {
         match authenticated {
             Authenticated::Yes | Authenticated::Assumed => Ok(()),
             Authenticated::Absent => unauthorized(
-                "challenged",
+                model::decision::CHALLENGED,
                 Challenge::Fresh,
                 "Nothing, when the INVITE came again with credentials; else give the carrier the trunk's inbound_config.auth_username and auth_password.",
             ),
             Authenticated::Stale(_) => unauthorized(
-                "nonce_stale",
+                model::decision::NONCE_STALE,
                 Challenge::Stale,
                 "Nothing, when the INVITE came again with the new nonce; else have the carrier answer the challenge it gets.",
             ),

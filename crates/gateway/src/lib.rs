@@ -11,6 +11,7 @@ mod commands;
 mod counters;
 mod directory;
 mod edge;
+mod hep;
 mod inbound;
 mod inbound_auth;
 mod inbound_routing;
@@ -25,6 +26,7 @@ mod simulate;
 mod sip_status;
 mod strangers;
 mod targets;
+mod traces;
 mod transfer_target;
 mod transport;
 mod webhook;
@@ -41,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use counters::Count;
 pub use directory::{Directory, DirectoryHandle};
-pub use record::Record;
+pub use record::{Record, Waiting};
 pub use settings::{Advertise, MediaSettings, RateLimit, Settings, UnknownSources};
 pub use webhook::Webhooks;
 
@@ -125,6 +127,8 @@ impl Gateway {
         })?;
         let stop = CancellationToken::new();
         let now = Instant::now();
+        let node = settings.node_name.clone();
+        let hep = settings.hep.clone().map(|to| hep::Hep::start(to, node, &counters, stop.clone()));
         let edge = Arc::new(Edge {
             directory: DirectoryHandle::new(directory),
             cluster,
@@ -137,6 +141,8 @@ impl Gateway {
             },
             counters,
             calls: calls::Calls::new(),
+            traces: traces::Traces::new(),
+            hep,
             rtp_ports: rtp_ports::RtpPorts::new(settings.media.address, settings.media.ports.clone()),
             shards,
             audio_files: agent_link::AudioFiles::default(),

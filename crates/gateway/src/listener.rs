@@ -41,6 +41,7 @@ pub(crate) fn handle_malformed(edge: &Arc<Edge>, malformed: Malformed, hop: Hop)
 /// One message. `false` when nothing of it concerns a call.
 pub(crate) fn handle_message(edge: &Arc<Edge>, message: Message, hop: Hop) -> bool {
     edge.counters.count(Counter::Received);
+    edge.export_received(&message, hop);
     if let Some(mailbox) = edge.calls.find(&message) {
         if mailbox.try_send(CallInput::Sip(Box::new((message, hop)))).is_err() {
             edge.counters.count(Counter::DroppedCallQueue);
@@ -86,7 +87,7 @@ fn options(edge: &Arc<Edge>, request: &Request, hop: Hop) {
         return;
     }
     let answer = stateless::options(request, hop, &edge.key, !edge.is_draining());
-    let _ = edge.transports.send(answer.hop, answer.bytes);
+    let _ = edge.send(answer.hop, answer.bytes);
 }
 
 /// Answers without keeping anything, when its source may be answered.
@@ -116,7 +117,7 @@ fn send_refusal(
     hop: Hop,
 ) {
     let answer = stateless::respond(request, status, reason, headers, hop, &edge.key);
-    let _ = edge.transports.send(answer.hop, answer.bytes);
+    let _ = edge.send(answer.hop, answer.bytes);
 }
 
 /// An INVITE that belongs to no call yet.

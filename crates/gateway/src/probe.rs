@@ -41,8 +41,7 @@ pub(crate) async fn ask(edge: &Arc<Edge>, trunk: TrunkId) -> Probed {
     let answered = loop {
         let mut lost = false;
         while let Some(transmit) = options.poll_transmit() {
-            lost |=
-                edge.transports.send(transmit.hop, transmit.bytes).is_err() && hop.transport.is_reliable();
+            lost |= edge.send(transmit.hop, transmit.bytes).is_err() && hop.transport.is_reliable();
         }
         if lost || Instant::now() >= end {
             break None;

@@ -2,11 +2,12 @@
 
 use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ahash::{AHashMap, RandomState};
-use model::{Conversation, DecisionRecord};
+use model::{Conversation, DecisionRecord, Trace};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -17,12 +18,29 @@ pub enum Record {
     Conversation(Box<Conversation>),
     /// Why a call was refused or ended as it did.
     Decision(Box<DecisionRecord>),
+    /// The messages of a call that has ended; a later one of the same call replaces an earlier one.
+    Trace(Box<Trace>, Waiting),
+}
+
+/// Bytes of traces that may wait to be written down.
+const MAX_WAITING: usize = 16 << 20;
+
+/// A trace's share of what may wait; given back when it is taken off the queue.
+#[derive(Debug)]
+pub struct Waiting(Arc<AtomicUsize>, usize);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
 }
 
 /// The gateway's end: never waits. A full queue loses decisions before it loses calls, and counts both.
 pub(crate) struct Records {
     sender: mpsc::Sender<Record>,
     lost: AtomicU64,
+    /// Bytes of traces that wait.
+    waiting: Arc<AtomicUsize>,
 }
 
 /// INVITEs refused a moment ago, so that the retransmissions of one leave one record. A slot is taken over by whoever
@@ -104,7 +122,7 @@ const RESERVED: usize = 256;
 
 impl Records {
     pub(crate) fn new(sender: mpsc::Sender<Record>) -> Self {
-        Self { sender, lost: AtomicU64::new(0) }
+        Self { sender, lost: AtomicU64::new(0), waiting: Arc::default() }
     }
 
     pub(crate) fn conversation(&self, conversation: Conversation) {
@@ -114,6 +132,17 @@ impl Records {
     pub(crate) fn decision(&self, decision: DecisionRecord) {
         if self.sender.capacity() > RESERVED {
             self.send(Record::Decision(Box::new(decision)));
+        } else {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Of `bytes` of messages. Traces are lost before anything else is.
+    pub(crate) fn trace(&self, trace: Trace, bytes: usize) {
+        let waiting = self.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let share = Waiting(Arc::clone(&self.waiting), bytes);
+        if waiting <= MAX_WAITING && self.sender.capacity() > RESERVED {
+            self.send(Record::Trace(Box::new(trace), share));
         } else {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }

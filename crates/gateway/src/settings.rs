@@ -28,6 +28,8 @@ pub struct Settings {
     pub refusals: Option<RateLimit>,
     /// `sip.session_expires` and `sip.min_se`: session timers (RFC 4028).
     pub session_timer: signaling::SessionTimer,
+    /// `sip.hep`: `host:port` of a Homer collector.
+    pub hep: Option<String>,
     /// RTP.
     pub media: MediaSettings,
     /// `limits.max_calls`: live calls; beyond it 503 with Retry-After.
@@ -96,6 +98,7 @@ impl Default for Settings {
             unknown_sources: UnknownSources::Reject,
             refusals: Some(RateLimit { count: 200, window: Duration::from_secs(10) }),
             session_timer: signaling::SessionTimer::default(),
+            hep: None,
             media: MediaSettings {
                 address: None,
                 advertise: None,

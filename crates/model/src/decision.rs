@@ -79,3 +79,16 @@ pub struct DecisionRecord {
     /// Call-ID.
     pub sip_call_id: Option<String>,
 }
+
+/// [`DecisionRecord::reason`] of an INVITE that is to come again with credentials.
+pub const CHALLENGED: &str = "challenged";
+/// [`DecisionRecord::reason`] of an INVITE that is to come again with a new nonce.
+pub const NONCE_STALE: &str = "nonce_stale";
+
+impl DecisionRecord {
+    /// Whether the INVITE was only asked for credentials.
+    #[must_use]
+    pub fn is_challenge(&self) -> bool {
+        [CHALLENGED, NONCE_STALE].contains(&self.reason.as_str())
+    }
+}

@@ -17,7 +17,7 @@ const MAX_BATCH: usize = 5_000;
 /// Pause after the store refused, doubled up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Decisions after which the oldest are dropped, so that strangers cannot fill the disk.
+/// Decisions and traces after which the oldest are dropped, so that strangers cannot fill the disk.
 const PRUNE_AFTER: usize = 1_000;
 /// How long the last facts may take when the node ends.
 pub(crate) const LAST_FLUSH: Duration = Duration::from_secs(10);
@@ -51,9 +51,12 @@ pub(crate) async fn run(store: Store, cluster: Cluster, mut queue: mpsc::Receive
                 cluster.call_changed(Arc::new(call.clone()));
             }
         }
-        unpruned += batch.iter().filter(|record| matches!(record, store::Record::Decision(_))).count();
+        unpruned += batch.iter().filter(|record| !matches!(record, store::Record::Conversation(_))).count();
         if unpruned >= PRUNE_AFTER {
             unpruned = 0;
+            if let Err(error) = store.prune_traces().await {
+                tracing::warn!(%error, "old traces cannot be dropped yet");
+            }
             if let Err(error) = store.prune_decisions().await {
                 tracing::warn!(%error, "old decisions cannot be dropped yet");
             }
@@ -68,6 +71,7 @@ fn latest(records: impl Iterator<Item = gateway::Record>) -> Vec<store::Record> 
     for record in records {
         match record {
             gateway::Record::Decision(decision) => batch.push(store::Record::Decision(*decision)),
+            gateway::Record::Trace(trace, _) => batch.push(store::Record::Trace(*trace)),
             gateway::Record::Conversation(conversation) => {
                 match places.get(&conversation.id).and_then(|at| batch.get_mut(*at)) {
                     Some(slot) => *slot = store::Record::Conversation(*conversation),
@@ -150,7 +154,7 @@ mod tests {
             .iter()
             .map(|r| match r {
                 store::Record::Conversation(c) => c.clone(),
-                store::Record::Decision(_) => panic!("no decision"),
+                store::Record::Decision(_) | store::Record::Trace(_) => panic!("calls alone"),
             })
             .collect();
         assert_eq!(kept, [over, two]);

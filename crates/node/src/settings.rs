@@ -153,6 +153,17 @@ impl Values {
                     _ => None,
                 },
             )?,
+            hep: self.get(
+                "sip.hep",
+                None,
+                "must be HOST:PORT of a Homer collector, for example 203.0.113.9:9060",
+                |t| {
+                    t.parse()
+                        .ok()
+                        .filter(|a: &model::CarrierAddress| a.port.is_some())
+                        .map(|a| Some(a.to_string()))
+                },
+            )?,
             refusals: self.get("sip.refusals", defaults.refusals, rate, rate_limit)?,
             session_timer: self.session_timer(defaults.session_timer)?,
             media,

@@ -14,7 +14,7 @@ pub mod transaction;
 pub use hop::{Hop, Transmit, Transport};
 pub use message::{
     CSeq, HeaderName, Malformed, Message, Method, NameAddr, Peek, Replaces, Request, RequestBuilder,
-    Response, ResponseBuilder, StatusCode, StreamItem, StreamParser, Uri, Via,
+    Response, ResponseBuilder, StatusCode, StreamItem, StreamParser, Uri, Via, masked,
 };
 pub use options::Options;
 pub use session::{

@@ -2,7 +2,7 @@
 
 use model::{
     AgentId, AgentVersionId, Conversation, ConversationId, ConversationStatus, DecisionRecord, Direction,
-    E164, EndedBy, OrganizationId, PhoneNumber, Timestamp, Trunk, TrunkId,
+    E164, EndedBy, OrganizationId, PhoneNumber, Timestamp, Trace, Trunk, TrunkId,
 };
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
@@ -13,7 +13,7 @@ use crate::deliveries::enqueue;
 use crate::organizations::own;
 use crate::page::{MAX_SCANS, Page, SCAN_ROWS, Times, contains, push_contains, push_page};
 use crate::phone_numbers::number;
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, traces};
 
 /// Rows of one statement; 14 values each stay far below the engine's limit of bound values.
 const ROWS: usize = 200;
@@ -26,6 +26,7 @@ const MAX_DECISIONS: i64 = 100_000;
 pub enum Record {
     Conversation(Conversation),
     Decision(DecisionRecord),
+    Trace(Trace),
 }
 
 /// Which calls to list.
@@ -82,6 +83,9 @@ impl Store {
         for group in decisions.chunks(ROWS) {
             insert_decisions(&mut transaction, group).await?;
         }
+        let kept: Vec<&Trace> =
+            records.iter().filter_map(|r| if let Record::Trace(t) = r { Some(t) } else { None }).collect();
+        traces::upsert(&mut transaction, &kept).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -304,12 +308,15 @@ async fn insert_decisions(
     }
     let texts: Result<Vec<String>, _> = decisions.iter().map(serde_json::to_string).collect();
     let texts = texts.map_err(|_| StoreError::Corrupt("decision"))?;
-    let mut query =
-        QueryBuilder::new("INSERT INTO decisions (id, organization_id, trunk_id, created_at, record) ");
+    let mut query = QueryBuilder::new(
+        "INSERT INTO decisions (id, organization_id, trunk_id, conversation_id, sip_call_id, created_at, record) ",
+    );
     query.push_values(decisions.iter().zip(texts), |mut row, (decision, text)| {
         row.push_bind(decision.id.to_string())
             .push_bind(decision.organization_id.map(|id| id.to_string()))
             .push_bind(decision.trunk_id.map(|id| id.to_string()))
+            .push_bind(decision.conversation_id.map(|id| id.to_string()))
+            .push_bind(decision.sip_call_id.as_deref())
             .push_bind(decision.at.0)
             .push_bind(text);
     });

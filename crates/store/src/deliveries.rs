@@ -151,6 +151,7 @@ pub(crate) async fn enqueue(connection: &mut SqliteConnection, records: &[Record
     let organizations = records.iter().filter_map(|record| match record {
         Record::Conversation(call) => Some(call.organization_id),
         Record::Decision(decision) => decision.organization_id,
+        Record::Trace(_) => None,
     });
     let listeners = listeners(connection, &organizations.collect()).await?;
     if listeners.is_empty() {
@@ -173,6 +174,9 @@ pub(crate) async fn enqueue(connection: &mut SqliteConnection, records: &[Record
                 let owner = call.organization_id;
                 (owner, WebhookEvent::from(call.status), call.updated_at, serde_json::to_string(call))
             }
+            Record::Trace(_) => continue,
+            // A challenge asks for the same INVITE with credentials: nothing is refused yet.
+            Record::Decision(decision) if decision.is_challenge() => continue,
             Record::Decision(decision) => {
                 let Some(owner) = decision.organization_id else { continue };
                 (owner, WebhookEvent::Refused, decision.at, serde_json::to_string(decision))

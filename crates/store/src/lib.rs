@@ -18,6 +18,7 @@ mod phone_numbers;
 mod precondition;
 mod probes;
 mod sqlite;
+mod traces;
 mod trunks;
 mod webhooks;
 

@@ -13,6 +13,7 @@ mod inbound_routing;
 pub(crate) mod organization;
 mod phone_numbers;
 mod publish;
+mod trace;
 mod trunk_config;
 mod trunk_health;
 mod trunk_simulate;
@@ -53,6 +54,7 @@ pub(crate) fn routes() -> Routes {
         .merge(conversation_start::routes())
         .merge(conversation_transfer::routes())
         .merge(conversations::routes())
+        .merge(trace::routes())
         .merge(organization::routes())
         .merge(inbound_routing::routes())
         .merge(trunk_simulate::routes())

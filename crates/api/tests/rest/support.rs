@@ -314,6 +314,9 @@ async fn obey(store: Store, edge: Arc<Mutex<Edge>>, mut inbox: CallInbox) {
                     advice: "Add the number.".to_owned(),
                 }));
             }
+            CallCommand::Trace(_, reply) => {
+                let _ = reply.send(Err(CallError::NotLive));
+            }
             CallCommand::Probe(_, reply) => {
                 let _ = reply.send(Ok(cluster::Probed { detail: "silent".to_owned(), ..Default::default() }));
             }

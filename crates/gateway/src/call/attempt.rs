@@ -11,7 +11,7 @@ use signaling::{EndCause, Ended, Hop, Session};
 use tokio::sync::mpsc;
 
 use super::offer::local_media;
-use super::{Call, Registered, linger};
+use super::{Call, Registered, linger, trace_key};
 use crate::calls::{Key, MAILBOX, Mailbox};
 use crate::edge::Edge;
 use crate::outbound;
@@ -125,6 +125,7 @@ impl Call {
     /// its own.
     pub(super) fn begin_again(&mut self, hop: Hop, placed: Placed, registered: &mut Registered) {
         let Placed { session, offer_answer, from, to, key } = placed;
+        self.edge.traces.carry_on(trace_key(&self.edge, &self.session), key);
         let earlier = std::mem::replace(&mut self.session, session);
         let keys = std::mem::replace(&mut registered.keys, vec![key]);
         set_aside(&self.edge, earlier, keys);

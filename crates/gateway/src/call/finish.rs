@@ -1,6 +1,7 @@
 //! How a call ends on record.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use cluster::CallError;
 use model::{
@@ -9,7 +10,7 @@ use model::{
 };
 use signaling::{EndCause, Ended, Session, StatusCode};
 
-use super::{Call, Waiter};
+use super::{Call, Waiter, trace_key};
 use crate::agent_link::ToAgent;
 use crate::edge::Edge;
 use crate::outbound::Failure;
@@ -21,7 +22,9 @@ impl Call {
     pub(super) fn finish(mut self, ended: &Ended) -> Box<Session> {
         // A call refused before an agent was asked leaves a decision record and no conversation.
         if !self.began {
-            self.decide(ended, ended.status.map_or(0, |s| s.0));
+            let decision = self.decision(ended, RuleResult::Fail);
+            self.edge.refusal_log.refused(&decision, Instant::now());
+            self.edge.records.decision(decision);
             return self.session;
         }
         let answered = self.conversation.answered_at.is_some();
@@ -45,21 +48,27 @@ impl Call {
             self.tell_transfer(Ok(None));
         }
         self.tell_agent(ToAgent::Stop(outcome.ended_by.as_str().to_owned()));
+        let abnormal = matches!(outcome.status, ConversationStatus::Failed | ConversationStatus::Unanswered)
+            || self.ours == Some(OurReason::MediaTimeout)
+            || ended.cause == EndCause::SessionExpired;
+        let result = if abnormal { RuleResult::Fail } else { RuleResult::Pass };
+        let decision = self.decision(ended, result);
+        if abnormal {
+            self.edge.records.decision(decision.clone());
+        }
+        // Before the final record: who sees the call ended finds its trace.
+        let key = trace_key(&self.edge, &self.session);
+        self.edge.traces.ended(key, &self.conversation, decision, &self.edge.records);
         self.record();
         self.edge.calls.remove_conversation(self.conversation.id);
         for waiter in self.waiters.drain(..) {
             let _ = waiter.send(Ok(self.conversation.clone()));
         }
-        let abnormal = matches!(outcome.status, ConversationStatus::Failed | ConversationStatus::Unanswered)
-            || self.ours == Some(OurReason::MediaTimeout)
-            || ended.cause == EndCause::SessionExpired;
-        if abnormal {
-            self.decide(ended, ended.status.map_or(0, |s| s.0));
-        }
         self.session
     }
 
-    fn decide(&mut self, ended: &Ended, status: u16) {
+    fn decision(&mut self, ended: &Ended, result: RuleResult) -> DecisionRecord {
+        let status = ended.status.or(self.conversation.sip_status.map(StatusCode)).map_or(0, |s| s.0);
         let conversation = &self.conversation;
         let reason = conversation.reason.clone().unwrap_or_else(|| "ended".to_owned());
         let detail = match &ended.phrase {
@@ -67,8 +76,9 @@ impl Call {
             None => status.to_string(),
         };
         let mut steps = std::mem::take(&mut self.steps);
-        steps.push(Step { rule: "outcome".into(), result: RuleResult::Fail, detail });
+        steps.push(Step { rule: "outcome".into(), result, detail });
         let advice = self.advice.take().unwrap_or_else(|| match (conversation.direction, ended.cause) {
+            _ if result == RuleResult::Pass => "Nothing: the call ended as calls do.".to_owned(),
             (Direction::Inbound, EndCause::NoAck) => {
                 "No ACK came for our 200: check Contact and NAT (sip.advertise).".to_owned()
             }
@@ -90,7 +100,7 @@ impl Call {
                 Some(conversation.user_id.clone()),
             ),
         };
-        self.edge.records.decision(DecisionRecord {
+        DecisionRecord {
             id: DecisionId::new(),
             at: Timestamp::now(),
             node: self.edge.settings.node_name.clone(),
@@ -108,7 +118,7 @@ impl Call {
             reason,
             advice,
             sip_call_id: conversation.sip_call_id.clone(),
-        });
+        }
     }
 }
 

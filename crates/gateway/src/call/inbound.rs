@@ -12,7 +12,7 @@ use signaling::{Event, Hop, Refusal, Request, Session, StatusCode};
 use tokio::sync::mpsc;
 
 use super::offer::{local_media, media_towards};
-use super::{Call, Registered, flush, linger, until};
+use super::{Call, Registered, flush, linger, take, trace_key, until};
 use crate::admission::CallPermit;
 use crate::agent_link::{self, CallFacts, ReadyAgent};
 use crate::calls::{CallInput, Key, Mailbox};
@@ -56,8 +56,10 @@ async fn carry(
     let Arrival { invite, hop, route, mut verdict, permit, .. } = arrival;
     let now = Instant::now();
     let offer = invite.sdp();
+    let received = Bytes::from(invite.raw().concat());
     let mut session = Box::new(Session::accept(invite, hop, edge.identity(hop), now));
-    let key = edge.calls.local_key(session.call_id(), session.local_tag());
+    let key = trace_key(edge, &session);
+    edge.traces.add(key, false, hop, edge.local(hop), received);
     edge.calls.add_dialog(key, mailbox.clone());
     registered.keys.push(key);
 
@@ -156,7 +158,7 @@ async fn chosen(
                 }
             }
             input = inputs.recv() => match input {
-                Some(CallInput::Sip(message)) => session.handle_message(message.0, message.1, Instant::now()),
+                Some(CallInput::Sip(message)) => take(edge, session, *message, Instant::now()),
                 Some(CallInput::Drain) => {
                     session.refuse(Refusal::new(StatusCode(503)), Instant::now());
                 }
@@ -171,7 +173,8 @@ async fn chosen(
                     CallInput::Media(_)
                     | CallInput::Agent(_)
                     | CallInput::Second(_)
-                    | CallInput::Replace(_),
+                    | CallInput::Replace(_)
+                    | CallInput::Trace(_),
                 )
                 | None => {}
             },

@@ -136,10 +136,12 @@ async fn carry(
         let encryption = carrier.media_encryption;
         let next = call.next_attempt(attempt, encryption, &mut ended, &mut targets, inputs).await;
         let Some(next) = next else {
+            registered.keys.append(&mut call.more_keys);
             return Some(call.finish(&ended));
         };
         attempt = next;
         let Some(socket) = call.socket_towards(attempt.hop) else {
+            registered.keys.append(&mut call.more_keys);
             return Some(call.finish(&ended));
         };
         let mailbox = call.mailbox.clone();

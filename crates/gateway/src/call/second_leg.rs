@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::attempt::refuses_encryption;
 use super::offer::{believed, local_media};
-use super::{Registered, flush, linger, until};
+use super::{Registered, flush, linger, take, until};
 use crate::admission::CallPermit;
 use crate::calls::{CallInput, Key, MAILBOX, Mailbox};
 use crate::counters::Counter;
@@ -230,7 +230,7 @@ impl SecondCall {
                     self.session.hang_up(None, now);
                 }
                 input = inputs.recv() => match input {
-                    Some(CallInput::Sip(message)) => self.session.handle_message(message.0, message.1, now),
+                    Some(CallInput::Sip(message)) => take(&self.edge, &mut self.session, *message, now),
                     Some(CallInput::Media(MediaEvent::Timeout { .. })) => {
                         self.session.hang_up(None, now);
                     }

@@ -408,7 +408,8 @@ impl Call {
             self.edge.calls.add_dialog(key, self.mailbox.clone());
         }
         let earlier = std::mem::replace(&mut self.session, session);
-        let key = self.edge.calls.local_key(earlier.call_id(), earlier.local_tag());
+        let key = super::trace_key(&self.edge, &earlier);
+        self.edge.traces.carry_on(key, super::trace_key(&self.edge, &self.session));
         self.more_keys.extend(keys);
         second_leg::leave(&self.edge, earlier, vec![key]);
         self.hop = hop;

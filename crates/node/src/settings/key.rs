@@ -50,7 +50,7 @@ keys! {
     now "sip.unknown_sources" "TANDEM_SIP__UNKNOWN_SOURCES" "reject" "what a source gets that nothing admits";
     now "sip.domains" "TANDEM_SIP__DOMAINS" "any" "Request-URI hosts that are ours; others get 404";
     later "sip.large_requests" "TANDEM_SIP__LARGE_REQUESTS" "udp" "how requests over 1,300 bytes are sent";
-    later "sip.hep" "TANDEM_SIP__HEP" "none" "Homer collector";
+    now "sip.hep" "TANDEM_SIP__HEP" "none" "HOST:PORT of a Homer collector (HEP3 over UDP) that gets every SIP message";
     now "sip.refusals" "TANDEM_SIP__REFUSALS" "200/10s" "refusals a source gets that no trunk lists, then silence for 60 s; 0 = no limit";
     now "sip.session_expires" "TANDEM_SIP__SESSION_EXPIRES" "1800" "seconds after which a call that nobody refreshes is ended (RFC 4028); 0 asks for none";
     now "sip.min_se" "TANDEM_SIP__MIN_SE" "90" "shortest session interval taken, in seconds; below 90 only to try timers out";

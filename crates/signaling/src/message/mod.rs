@@ -4,6 +4,7 @@
 //! typed values are read when somebody asks.
 
 mod build;
+mod mask;
 mod method;
 mod name_addr;
 mod parse;
@@ -17,6 +18,7 @@ use bytestring::ByteString;
 use smallvec::SmallVec;
 
 pub use build::{RequestBuilder, ResponseBuilder};
+pub use mask::masked;
 pub use method::{HeaderName, Method, StatusCode};
 pub use name_addr::{NameAddr, Via};
 pub use parse::Malformed;
@@ -145,6 +147,12 @@ impl Head {
     #[must_use]
     pub fn contact(&self) -> Option<NameAddr<'_>> {
         self.list(HeaderName::Contact).next().and_then(NameAddr::parse)
+    }
+
+    /// The whole message: start line and headers with the empty line, and the body. Folds have become spaces.
+    #[must_use]
+    pub fn raw(&self) -> [&[u8]; 2] {
+        [self.text.as_bytes(), &self.body]
     }
 
     /// The body.

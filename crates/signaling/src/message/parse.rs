@@ -5,6 +5,7 @@ use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use super::name_addr::{NameAddr, Via, is_token};
+use super::split_outside;
 use super::{
     CSeq, Field, Head, HeaderName, MAX_BODY, MAX_HEAD, MAX_HEADERS, MAX_REQUEST_URI, Message, Method,
     Request, Response, StatusCode,
@@ -382,7 +383,9 @@ fn mandatory(head: &Head, request: Option<(Method, &str)>) -> (Option<CSeq>, Opt
     if vias.peek().is_none() {
         refuse("Missing Via");
     }
-    if !vias.all(|via| Via::parse(via).is_some()) {
+    // An answer returns them as they stand, so none may be empty.
+    let gap = |line: &str| split_outside(line, b',').any(|via| via.trim().is_empty());
+    if !vias.all(|via| Via::parse(via).is_some()) || head.headers(HeaderName::Via).any(gap) {
         refuse("Bad Via");
     }
     let cseq = head.header(HeaderName::CSeq).and_then(|value| {

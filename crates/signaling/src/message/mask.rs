@@ -1,0 +1,113 @@
+//! What must not be shown of a message: credentials (RFC 3261 20.7, 20.28), and keys in session descriptions (RFC 4568,
+//! RFC 4567, RFC 4566 5.12).
+
+/// Headers whose value is a credential, or derived from one.
+const SECRET_HEADERS: [&[u8]; 3] = [b"authorization", b"proxy-authorization", b"authentication-info"];
+/// Lines of a session description that are a key from here on.
+const SECRET_LINES: [&[u8]; 2] = [b"k=", b"a=key-mgmt:"];
+/// Before a key of an `a=crypto` line.
+const INLINE: &[u8] = b"inline:";
+
+/// A copy of a message with its secrets replaced by `*`, byte for byte, so that lengths stay true. Works on anything,
+/// well-formed or not: whatever might be read as a secret is one.
+#[must_use]
+pub fn masked(message: &[u8]) -> Vec<u8> {
+    let mut copy = message.to_vec();
+    let mut in_secret = false;
+    for line in copy.split_mut(|&b| matches!(b, b'\n' | b'\r')) {
+        // After a CR comes an empty piece before the LF, which ends nothing.
+        if line.is_empty() {
+            continue;
+        }
+        let folded = matches!(line.first(), Some(b' ' | b'\t'));
+        if folded && in_secret {
+            blank(line);
+            continue;
+        }
+        if let Some(prefix) = SECRET_LINES.iter().find(|prefix| starts_with(line, prefix)) {
+            blank(&mut line[prefix.len()..]);
+        }
+        let colon = line.iter().position(|&b| b == b':');
+        in_secret = colon.is_some_and(|colon| {
+            let name = line[..colon].trim_ascii();
+            SECRET_HEADERS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
+        });
+        if let Some(colon) = colon.filter(|_| in_secret) {
+            let value = &mut line[colon + 1..];
+            // The scheme alone tells nothing.
+            let digest = value.trim_ascii_start();
+            let scheme = if starts_with(digest, b"digest ") { value.len() - digest.len() + 7 } else { 0 };
+            blank(&mut value[scheme..]);
+        }
+    }
+    mask_inline(&mut copy);
+    copy
+}
+
+fn starts_with(line: &[u8], prefix: &[u8]) -> bool {
+    line.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+fn blank(bytes: &mut [u8]) {
+    bytes.iter_mut().filter(|b| !b.is_ascii_whitespace()).for_each(|b| *b = b'*');
+}
+
+/// Keys after `inline:` up to what ends one.
+fn mask_inline(bytes: &mut [u8]) {
+    let mut at = 0;
+    while let Some(found) = bytes
+        .get(at..)
+        .and_then(|rest| rest.windows(INLINE.len()).position(|w| w.eq_ignore_ascii_case(INLINE)))
+    {
+        at += found + INLINE.len();
+        let key = bytes.get_mut(at..).unwrap_or_default();
+        let blanks = key.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+        let ends = |b: &u8| matches!(b, b'|' | b';' | b'\r' | b'\n' | b' ' | b'\t');
+        let end = key.iter().skip(blanks).position(ends).map_or(key.len(), |length| blanks + length);
+        blank(&mut key[..end]);
+        at += end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(message: &str) -> String {
+        let masked = masked(message.as_bytes());
+        assert_eq!(masked.len(), message.len());
+        String::from_utf8(masked).unwrap()
+    }
+
+    #[test]
+    fn credentials_and_keys_are_gone_and_everything_else_stands() {
+        let message = "INVITE sip:a@b SIP/2.0\r\nFrom: <sip:a@b>;tag=authorization: x\r\nauthorization : Digest username=\"a\",\r\n response=\"aaaa\"\r\n\tcnonce=\"bbbb\"\r\nPROXY-Authorization:Basic Y2Fycmllcg==\r\nAuthentication-Info: rspauth=\"cc\"\r\nX-Key: 1\r\n\r\nv=0\r\nk=base64:c2VjcmV0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:S3cr3tK3y|2^20|1:4;INLINE:0ther FEC\r\na=key-mgmt:mikey AQAFgM0X\r\nm=audio 1 RTP/SAVP 0\r\n";
+        let shown = text(message);
+        for secret in
+            ["aaaa", "bbbb", "username", "Y2Fy", "cc\"", "c2VjcmV0", "S3cr3tK3y", "0ther", "AQAFgM0X"]
+        {
+            assert!(!shown.contains(secret), "{secret}: {shown}");
+        }
+        for plain in [
+            "tag=authorization: x\r\nauthorization : Digest **",
+            "X-Key: 1\r\n\r\nv=0\r\nk=*",
+            "inline:*********|2^20|1:4;INLINE:***** FEC",
+            "m=audio 1 RTP/SAVP 0",
+        ] {
+            assert!(shown.contains(plain), "{plain}: {shown}");
+        }
+    }
+
+    #[test]
+    fn line_ends_of_every_kind_hide_nothing() {
+        for end in ["\n", "\r", "\r\n"] {
+            let shown = text(
+                &["X: 1", "Authorization: Digest response=s3cret", " more=s3cret", "Y: s3en", ""].join(end),
+            );
+            assert!(!shown.contains("s3cret") && shown.contains("Y: s3en"), "{shown:?}");
+        }
+        assert_eq!(text("inline:"), "inline:");
+        assert_eq!(text("Authorization:"), "Authorization:");
+        assert_eq!(masked(b"\xff\xfeinline:\xff\xff"), b"\xff\xfeinline:**");
+    }
+}
