@@ -299,4 +299,43 @@ mod tests {
                 != second.send
         );
     }
+
+    /// Whatever is offered or answered is agreed on or refused, and never a panic.
+    #[test]
+    fn mutated_descriptions_are_only_refused() {
+        let mut random = 0x2545_f491_4f6c_dd1du64;
+        let mut next = move || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random as usize
+        };
+        let good = sdp("RTP/SAVP", &format!("{}a=ptime:20\r\n{}", line(3, KEY), line(2, OTHER)));
+        let words: [&[u8]; 8] = [
+            b"a=crypto:",
+            b"inline:",
+            b"|2^",
+            b"m=audio 0 RTP/SAVPF ",
+            b"\r\n",
+            b" ",
+            b"999999999999",
+            b"\xff",
+        ];
+        for _ in 0..5_000 {
+            let mut bytes = good.clone();
+            for _ in 0..1 + next() % 4 {
+                let at = next() % bytes.len();
+                match next() % 3 {
+                    0 => bytes[at] = next() as u8,
+                    1 => drop(bytes.splice(at..at, words[next() % words.len()].iter().copied())),
+                    _ => drop(bytes.drain(at..(at + next() % 20).min(bytes.len()))),
+                }
+            }
+            let policy = POLICIES[next() % 3];
+            let mut side = side(policy, 1);
+            let _ = side.answer(&bytes);
+            let _ = side.offer();
+            let _ = side.accept(&bytes);
+        }
+    }
 }

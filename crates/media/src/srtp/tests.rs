@@ -290,3 +290,33 @@ fn keys_are_shown_to_nobody() {
     assert!(MasterKey::new(Suite::AeadAes256Gcm, &[0; 43]).is_none());
     assert!(MasterKey::new(Suite::AesCm128HmacSha1_80, &[0; 31]).is_none());
 }
+
+/// Whatever comes is refused or taken, and never a panic.
+#[test]
+fn mutated_packets_are_only_refused() {
+    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = move || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random as usize
+    };
+    for suite in Suite::ALL {
+        let (mut sender, mut receiver) = pair(suite);
+        let (mut plain, mut rtcp) = (Vec::new(), hex(RTCP));
+        sender.protect_rtcp(&mut rtcp, 0).unwrap();
+        let srtp = protected(&mut sender, &packet(7, 7));
+        for _ in 0..5_000 {
+            let mut bytes = if next() % 2 == 0 { srtp.clone() } else { rtcp.clone() };
+            for _ in 0..next() % 4 {
+                let at = next() % bytes.len();
+                bytes[at] = next() as u8;
+            }
+            bytes.truncate(next() % (bytes.len() + 1));
+            let _ = receiver.unprotect(&bytes, &mut plain);
+            let _ = receiver.unprotect_rtcp(&bytes, &mut plain);
+            let _ = sender.protect(&mut bytes.clone(), 0);
+            let _ = sender.protect_rtcp(&mut bytes, 0);
+        }
+    }
+}
