@@ -134,7 +134,10 @@ impl Call {
     /// call as it was.
     pub(super) fn take_modified(&mut self, status: StatusCode, sdp: Option<&[u8]>, now: Instant) {
         let Some(sdp) = sdp.filter(|_| status.is_success()) else { return };
+        let before = self.offer_answer.negotiated().cloned();
         match self.offer_answer.accept(sdp) {
+            // A refresh: nothing is learned anew, where a peer behind NAT was locked on.
+            Ok(negotiated) if before.as_ref() == Some(&negotiated) => {}
             Ok(negotiated) => {
                 self.open_leg(negotiated, now);
                 self.record();

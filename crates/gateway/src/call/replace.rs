@@ -48,10 +48,13 @@ impl Call {
                 return second_leg::leave(&self.edge, session, keys);
             }
         };
-        session.answer(Bytes::from(description), now);
         let offered = negotiated.is_none();
         // Until the answer to our own offer comes, audio stays where it was.
-        let Some(negotiated) = negotiated.or_else(|| self.offer_answer.negotiated().cloned()) else { return };
+        let Some(negotiated) = negotiated.or_else(|| self.offer_answer.negotiated().cloned()) else {
+            session.refuse(Refusal::new(StatusCode(491)), now);
+            return second_leg::leave(&self.edge, session, keys);
+        };
+        session.answer(Bytes::from(description), now);
         let step = Step {
             rule: "replaces".into(),
             result: RuleResult::Pass,
