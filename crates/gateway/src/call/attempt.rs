@@ -62,20 +62,24 @@ pub(super) enum Next {
 /// for the next; a callee who has been asked, or rung, is not asked again. A target that cannot do SRTP is offered
 /// plain RTP where the trunk allows it.
 pub(super) fn after(attempt: Attempt, encryption: MediaEncryption, ended: &Ended) -> Next {
-    if ended.rang {
-        return Next::Nothing;
+    let in_clear = attempt.profile == OfferProfile::Savp && encryption == MediaEncryption::Allow;
+    if leaves_target(ended) {
+        Next::OtherTarget
+    } else if in_clear && refuses_encryption(ended) {
+        Next::InClear
+    } else {
+        Next::Nothing
     }
+}
+
+/// Whether a target that came to this is left for the next.
+pub(super) fn leaves_target(ended: &Ended) -> bool {
     match (ended.cause, ended.status.map(|status| status.0)) {
-        (EndCause::TransportError | EndCause::NoResponse, _) => Next::OtherTarget,
-        (EndCause::RefusedByPeer, Some(503)) => Next::OtherTarget,
-        _ if refuses_encryption(ended)
-            && attempt.profile == OfferProfile::Savp
-            && encryption == MediaEncryption::Allow =>
-        {
-            Next::InClear
-        }
-        (EndCause::RefusedByPeer, Some(408)) if !ended.trying => Next::OtherTarget,
-        _ => Next::Nothing,
+        _ if ended.rang => false,
+        (EndCause::TransportError | EndCause::NoResponse, _) => true,
+        (EndCause::RefusedByPeer, Some(503)) => true,
+        (EndCause::RefusedByPeer, Some(408)) => !ended.trying,
+        _ => false,
     }
 }
 

@@ -13,7 +13,7 @@ use signaling::{Ended, Event, Hop, Invite, Reason, Refusal, Session, StatusCode}
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::attempt::refuses_encryption;
+use super::attempt::{TRY, leaves_target, refuses_encryption};
 use super::offer::{believed, local_media};
 use super::{Registered, flush, linger, take, until};
 use crate::admission::CallPermit;
@@ -54,6 +54,7 @@ pub(crate) struct Taken {
 }
 
 /// What becomes of the audio.
+#[derive(Clone)]
 pub(super) enum Audio {
     /// An RTP port of its own, joined to the first leg by this link.
     Bridge(Arc<Link>),
@@ -69,7 +70,8 @@ pub(super) struct Plan {
     pub(super) conversation: Conversation,
     pub(super) audio: Audio,
     pub(super) call: Mailbox,
-    pub(super) permit: CallPermit,
+    /// The place of the second leg, given back with its end.
+    pub(super) _permit: CallPermit,
 }
 
 /// A second leg; dropping it hangs up.
@@ -91,27 +93,38 @@ async fn tell(call: &Mailbox, event: SecondEvent) {
 }
 
 async fn run(edge: Arc<Edge>, plan: Plan, stop: CancellationToken) {
-    let (mailbox, mut inputs) = mpsc::channel(MAILBOX);
-    let way = async { Targets::of(&plan.carrier)?.next(&edge, &mut Vec::new()).await };
-    let reached = tokio::select! {
-        reached = way => reached,
-        () = stop.cancelled() => return,
-    };
-    let hop = match reached {
-        Ok(hop) => hop,
+    let mut targets = match Targets::of(&plan.carrier) {
+        Ok(targets) => targets,
         Err(failure) => return tell(&plan.call, SecondEvent::NotPlaced(failure)).await,
     };
-    let mut registered = Registered { edge: Arc::clone(&edge), keys: Vec::new() };
-    let call = plan.call.clone();
-    match SecondCall::begin(&edge, plan, hop, mailbox, &mut registered) {
-        Err(failure) => tell(&call, SecondEvent::NotPlaced(failure)).await,
-        Ok(second) => {
-            let session = Box::pin(second.carry(&mut inputs, &mut registered, stop)).await;
-            if let Some(mut session) = session {
-                linger(&edge, &mut session, &mut inputs).await;
-            }
+    loop {
+        let reached = tokio::select! {
+            reached = targets.next(&edge, &mut Vec::new()) => reached,
+            () = stop.cancelled() => return,
+        };
+        let (mailbox, mut inputs) = mpsc::channel(MAILBOX);
+        let mut registered = Registered { edge: Arc::clone(&edge), keys: Vec::new() };
+        let second = reached.and_then(|hop| SecondCall::begin(&edge, &plan, hop, mailbox, &mut registered));
+        let second = match second {
+            Ok(second) => second,
+            Err(failure) => return tell(&plan.call, SecondEvent::NotPlaced(failure)).await,
+        };
+        match Box::pin(second.carry(&mut inputs, &mut registered, &stop, targets.has_more())).await {
+            Carried::Over(mut session) => return linger(&edge, &mut session, &mut inputs).await,
+            Carried::HandedOver => return,
+            Carried::NextTarget(session) => leave(&edge, session, std::mem::take(&mut registered.keys)),
         }
     }
+}
+
+/// How a second leg came out.
+enum Carried {
+    /// It is over, and its last transactions are to be looked after.
+    Over(Box<Session>),
+    /// It is the call's.
+    HandedOver,
+    /// The target did nothing at all: the next one is tried (RFC 3263 4.3).
+    NextTarget(Box<Session>),
 }
 
 struct SecondCall {
@@ -129,20 +142,19 @@ struct SecondCall {
     trunk: Option<TrunkId>,
     socket: Option<RtpSocket>,
     leg: Option<Leg>,
-    _permit: CallPermit,
 }
 
 impl SecondCall {
     fn begin(
         edge: &Arc<Edge>,
-        plan: Plan,
+        plan: &Plan,
         hop: Hop,
         mailbox: Mailbox,
         registered: &mut Registered,
     ) -> Result<Self, Failure> {
-        let Plan { destination, carrier, mut conversation, audio, call, permit } = plan;
+        let Plan { destination, carrier, audio, call, .. } = plan;
         let (near, policy) = (hop.remote.ip(), carrier.media_encryption);
-        let (socket, local) = match &audio {
+        let (socket, local) = match audio {
             Audio::Bridge(_) => {
                 let Some(socket) = edge.rtp_ports.open(hop.remote.ip()) else {
                     edge.counters.count(Counter::NoRtpPort);
@@ -157,9 +169,9 @@ impl SecondCall {
         };
         let mut offer_answer = OfferAnswer::new(local);
         let offer = Bytes::from(offer_answer.offer());
-        conversation.user_id = destination.user;
-        let mut invite = outbound::invite(edge, &carrier, &conversation, hop, offer);
-        if let Some(replaces) = destination.replaces {
+        let conversation = Conversation { user_id: destination.user.clone(), ..plan.conversation.clone() };
+        let mut invite = outbound::invite(edge, carrier, &conversation, hop, offer);
+        if let Some(replaces) = &destination.replaces {
             invite.headers.push(("Replaces".to_owned(), replaces.to_string()));
             invite.headers.push(("Require".to_owned(), "replaces".to_owned()));
         }
@@ -171,37 +183,44 @@ impl SecondCall {
         Ok(Self {
             edge: Arc::clone(edge),
             mailbox,
-            call,
+            call: call.clone(),
             session,
             hop,
             offer_answer,
             offered: true,
             again,
-            audio,
-            trunk: destination.trunk.map(|(trunk, _)| trunk.id),
+            audio: audio.clone(),
+            trunk: destination.trunk.as_ref().map(|(trunk, _)| trunk.id),
             socket,
             leg: None,
-            _permit: permit,
         })
     }
 
-    /// Runs until the leg has ended or is handed over; its session, when that is still to be looked after.
+    /// Runs until the leg has ended or is handed over. With another target at hand, one that says nothing is left.
     async fn carry(
         mut self,
         inputs: &mut mpsc::Receiver<CallInput>,
         registered: &mut Registered,
-        stop: CancellationToken,
-    ) -> Option<Box<Session>> {
+        stop: &CancellationToken,
+        has_more: bool,
+    ) -> Carried {
         let mut stopped = false;
+        let mut try_until = has_more.then(|| Instant::now() + TRY);
         loop {
             flush(&self.edge, &mut self.session);
             while let Some(event) = self.session.poll_event() {
                 match event {
                     Event::Ended(ended) if !stopped && self.offer_in_clear(&ended, registered) => {}
+                    Event::Ended(ended)
+                        if has_more && !stopped && self.leg.is_none() && leaves_target(&ended) =>
+                    {
+                        flush(&self.edge, &mut self.session);
+                        return Carried::NextTarget(self.session);
+                    }
                     Event::Ended(ended) => {
                         flush(&self.edge, &mut self.session);
                         tell(&self.call, SecondEvent::Ended(Box::new(ended))).await;
-                        return Some(self.session);
+                        return Carried::Over(self.session);
                     }
                     Event::Answered { sdp, .. } => {
                         let answered = self.answered(sdp.as_deref());
@@ -210,7 +229,7 @@ impl SecondCall {
                             (Some(_), Audio::Bridge(_)) => tell(&self.call, SecondEvent::Bridged).await,
                             (Some(negotiated), Audio::TakeOver(_)) if !stopped => {
                                 self.hand_over(negotiated, registered).await;
-                                return None;
+                                return Carried::HandedOver;
                             }
                             (Some(_), Audio::TakeOver(_)) | (None, _) => {
                                 let cause = Reason { protocol: "SIP".to_owned(), cause: 488, text: None };
@@ -236,6 +255,10 @@ impl SecondCall {
                     }
                     Some(_) | None => {}
                 },
+                () = until(try_until) => {
+                    try_until = None;
+                    self.session.abandon(Instant::now());
+                }
                 () = until(self.session.poll_timeout()) => self.session.handle_timeout(Instant::now()),
             }
         }

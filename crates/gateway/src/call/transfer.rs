@@ -210,7 +210,7 @@ impl Call {
         };
         let conversation = self.conversation.clone();
         let call = self.mailbox.clone();
-        let plan = Plan { destination, carrier, conversation, audio, call, permit };
+        let plan = Plan { destination, carrier, conversation, audio, call, _permit: permit };
         Some(second_leg::place(&self.edge, plan))
     }
 
