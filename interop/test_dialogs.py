@@ -4,8 +4,9 @@ import secrets
 import threading
 import time
 
+from bots import Bots, Stream, hears
 from dialog import Ear, Peer, both_say, media_of, offer
-from sip import Carrier, header, status
+from sip import Carrier, decode_ulaw, header, status
 from tandem import Tandem, wait_for
 
 NUMBER, OTHER = "+14155550101", "+14155550102"
@@ -337,3 +338,38 @@ def test_a_reliable_183_is_acknowledged_and_its_answer_taken(binary):
         t.ok("POST", f"/core/conversations/{call}/end")
         t.conversation(call, "completed")
         assert carrier.failure is None, carrier.failure
+
+
+def test_early_media_is_heard_by_the_agent_that_asks_for_it(binary):
+    for wanted in (True, False):
+        heard, spoken = bytearray(), threading.Event()
+
+        async def script(socket):
+            stream = Stream(socket)
+            stream.heard = heard
+            await stream.rest()
+
+        def answers(carrier, request):
+            carrier.invite = request
+            carrier.rtp.to(*media_of(request))
+            carrier.reply(request, "183 Session Progress", body=offer("127.0.0.1", carrier.rtp.port))
+            carrier.rtp.say(700, 1.0)
+            assert not carrier.rtp.received, "the agent speaks before the answer"
+            early = len(heard)
+            assert (early > 3000) == wanted, early
+            if wanted:
+                hears([decode_ulaw(b) for b in heard[800:]], 8000, 700)
+            carrier.reply(request, "200 OK", body=offer("127.0.0.1", carrier.rtp.port))
+            spoken.set()
+
+        bots = Bots(script)
+        with Tandem(binary) as t:
+            carrier = carrier_that(answers)
+            id = trunk(t, carrier)
+            t.ok("POST", "/core/phone-numbers", {"phone_number": NUMBER, "trunk_id": id})
+            agent = t.agent({"runtime": {"type": "media_stream", "url": bots.url}, "early_media": wanted}, [NUMBER], "outbound")
+            call = t.ok("POST", "/core/conversations", {"channel": "telephone", "user_id": "+14155550199", "agent_id": agent})["conversation"]["id"]
+            assert spoken.wait(6), carrier.failure
+            t.conversation(call, "in_progress")
+            t.ok("POST", f"/core/conversations/{call}/end")
+            t.conversation(call, "completed")

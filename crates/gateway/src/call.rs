@@ -176,7 +176,10 @@ impl Call {
         self.conversation.sip_status = Some(status.0);
         let longest = Duration::from_secs(self.config.max_duration_s.into());
         self.deadline = Some((now + longest, OurReason::MaxDuration));
-        self.tell_agent(ToAgent::Started);
+        // An agent that hears early media has been told with its first description.
+        if self.leg.is_none() || !self.config.early_media {
+            self.tell_agent(ToAgent::Started);
+        }
     }
 
     fn ringing(&mut self) {

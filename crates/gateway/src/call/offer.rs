@@ -107,6 +107,7 @@ impl Call {
             session.start(now);
         } else if self.config.early_media {
             session.listen_early(now);
+            self.tell_agent(ToAgent::Started);
         }
         self.leg = Some(self.edge.shards.open(socket, session, self.mailbox.clone()));
     }

@@ -98,8 +98,9 @@ async fn run(edge: Arc<Edge>, plan: Plan, stop: CancellationToken) {
         Err(failure) => return tell(&plan.call, SecondEvent::NotPlaced(failure)).await,
     };
     loop {
+        let mut skipped = Vec::new();
         let reached = tokio::select! {
-            reached = targets.next(&edge, &mut Vec::new()) => reached,
+            reached = targets.next(&edge, &mut skipped) => reached,
             () = stop.cancelled() => return,
         };
         let (mailbox, mut inputs) = mpsc::channel(MAILBOX);
