@@ -33,7 +33,7 @@ class Iovec(ctypes.Structure):
 
 class Header(ctypes.Structure):
     _fields_ = [("name", ctypes.c_void_p), ("name_length", ctypes.c_uint32), ("iov", ctypes.POINTER(Iovec)), ("iov_length", ctypes.c_size_t),
-                ("control", ctypes.c_void_p), ("control_length", ctypes.c_size_t), ("flags", ctypes.c_int), ("length", ctypes.c_uint32)]
+                ("control", ctypes.c_void_p), ("control_length", ctypes.c_size_t), ("flags", ctypes.c_int), ("_pad", ctypes.c_int), ("length", ctypes.c_uint32), ("_pad2", ctypes.c_uint32)]
 
 
 def invite(user, node, ip, port):

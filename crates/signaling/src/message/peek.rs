@@ -25,7 +25,7 @@ impl<'a> Peek<'a> {
         let mut lines = head.split(|&b| b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
         let first = std::str::from_utf8(lines.next()?).ok()?;
         let mut peek = Self { request: None, call_id: None, from: None, to: None, folded: false };
-        if !first.starts_with("SIP/2.0 ") {
+        if !first.get(..8).is_some_and(|version| version.eq_ignore_ascii_case("SIP/2.0 ")) {
             let (method, rest) = first.split_once(' ')?;
             let (uri, version) = rest.rsplit_once(' ')?;
             if !version.eq_ignore_ascii_case("SIP/2.0") {
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!((peek.call_id(), peek.from().unwrap().tag()), (Some("id@h"), Some("yes")));
         assert_eq!(peek.to().unwrap().uri.user, Some("+2"));
         assert!(!peek.folded);
-        let response = Peek::of(b"SIP/2.0 200 OK\r\nCall-ID: x\r\nTo:\r\n <sip:a@b>\r\n\r\n").unwrap();
+        let response = Peek::of(b"sip/2.0 200 OK\r\nCall-ID: x\r\nTo:\r\n <sip:a@b>\r\n\r\n").unwrap();
         assert_eq!((response.request, response.call_id(), response.folded), (None, Some("x"), true));
     }
 
