@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
+use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use media::monitor::Monitor;
 use media::offer_answer::Negotiated;
+use media::quality::{QualityLog, Report};
 use media::session::{Agent, Outbox, Session, Statistics};
 use parking_lot::Mutex;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -31,12 +34,15 @@ const MAX_DATAGRAM: usize = 2_048;
 const MAX_COMMANDS: usize = 65_536;
 /// Epoll token of the wake-up event; legs count from 1.
 const WAKE: u64 = 0;
+/// Set in the token of a leg's RTCP socket.
+const CONTROL: u64 = 1 << 63;
 
 enum Command {
     Open { leg: u64, socket: RtpSocket, session: Box<Session>, call: mpsc::Sender<CallInput> },
     Start(u64),
     Update(u64, Box<Negotiated>),
     SetAgent(u64, Box<Agent>),
+    ListenIn(u64, Arc<Monitor>),
     Close(u64),
     Stop,
 }
@@ -68,6 +74,7 @@ impl Shard {
 pub(crate) struct Leg {
     shard: Arc<Shard>,
     id: u64,
+    quality: Arc<QualityLog>,
 }
 
 impl Leg {
@@ -79,6 +86,16 @@ impl Leg {
     /// Somebody else speaks and hears from now on.
     pub(crate) fn set_agent(&self, agent: Agent) {
         self.shard.send(Command::SetAgent(self.id, Box::new(agent)));
+    }
+
+    /// How the call sounds so far.
+    pub(crate) fn quality(&self) -> Report {
+        self.quality.report()
+    }
+
+    /// A monitor that hears both sides from now on.
+    pub(crate) fn listen_in(&self, monitor: Arc<Monitor>) {
+        self.shard.send(Command::ListenIn(self.id, monitor));
     }
 
     /// A new offer and answer.
@@ -132,8 +149,9 @@ impl MediaShards {
         let id = self.next_leg.fetch_add(1, Ordering::Relaxed);
         let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         let shard = Arc::clone(&self.shards[index]);
+        let quality = session.quality();
         shard.send(Command::Open { leg: id, socket, session: Box::new(session), call });
-        Leg { shard, id }
+        Leg { shard, id, quality }
     }
 
     /// Ends the threads and waits for them.
@@ -151,6 +169,8 @@ struct LegState {
     socket: RtpSocket,
     session: Box<Session>,
     call: mpsc::Sender<CallInput>,
+    /// Whether the RTCP port was asked for.
+    control_tried: bool,
     /// The earliest entry of the timer heap for this leg.
     armed: Option<Instant>,
     /// What the node's counters know of already.
@@ -212,6 +232,7 @@ impl Worker {
                         let mut count = [0u8; 8];
                         let _ = rustix::io::read(&self.shard.wake, &mut count);
                     }
+                    leg if leg & CONTROL != 0 => self.receive_control(leg & !CONTROL, &mut packet, now),
                     leg => self.receive(leg, &mut packet, now),
                 }
             }
@@ -242,6 +263,15 @@ impl Worker {
         self.after(id);
     }
 
+    fn receive_control(&mut self, id: u64, packet: &mut [u8], now: Instant) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(socket) = leg.socket.control() else { return };
+        if let Ok((length, from)) = socket.recv_from(packet) {
+            // In range: recv_from returns at most the buffer's length.
+            leg.session.handle_rtcp(&packet[..length], from, now);
+        }
+    }
+
     fn command(&mut self, command: Command, now: Instant) {
         match command {
             Command::Open { leg, socket, session, call } => {
@@ -253,7 +283,14 @@ impl Worker {
                 }
                 self.legs.insert(
                     leg,
-                    LegState { socket, session, call, armed: None, counted: Statistics::default() },
+                    LegState {
+                        socket,
+                        session,
+                        call,
+                        control_tried: false,
+                        armed: None,
+                        counted: Statistics::default(),
+                    },
                 );
                 self.after(leg);
             }
@@ -272,6 +309,12 @@ impl Worker {
             Command::SetAgent(leg, agent) => {
                 if let Some(state) = self.legs.get_mut(&leg) {
                     state.session.set_agent(*agent, now);
+                    self.after(leg);
+                }
+            }
+            Command::ListenIn(leg, monitor) => {
+                if let Some(state) = self.legs.get_mut(&leg) {
+                    state.session.listen_in(monitor, now);
                     self.after(leg);
                 }
             }
@@ -308,9 +351,15 @@ impl Worker {
     fn after(&mut self, id: u64) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let mut sent = 0;
-        for (to, bytes) in self.outbox.iter() {
+        for (control, to, bytes) in self.outbox.datagrams() {
             // A full socket buffer or an unreachable peer loses the packet, as the network would.
-            sent += u64::from(leg.socket.socket().send_to(bytes, to).is_ok());
+            if control {
+                if let Some(socket) = control_socket(&self.poll, id, leg) {
+                    let _ = socket.send_to(bytes, to);
+                }
+            } else {
+                sent += u64::from(leg.socket.socket().send_to(bytes, to).is_ok());
+            }
         }
         self.outbox.clear();
         if sent > 0 {
@@ -326,6 +375,15 @@ impl Worker {
             self.timers.push(Reverse((due, id)));
         }
     }
+}
+
+/// The leg's RTCP socket. Opened with the first report and not before: a call that is over by then needs none.
+fn control_socket<'a>(poll: &OwnedFd, id: u64, leg: &'a mut LegState) -> Option<&'a UdpSocket> {
+    if leg.socket.control().is_none() && !std::mem::replace(&mut leg.control_tried, true) {
+        let socket = leg.socket.open_control()?;
+        epoll::add(poll, socket, EventData::new_u64(id | CONTROL), EventFlags::IN).ok()?;
+    }
+    leg.socket.control()
 }
 
 fn timespec(duration: Duration) -> Timespec {

@@ -30,6 +30,8 @@ pub(crate) struct RtpSocket {
     socket: UdpSocket,
     port: u16,
     last_peer: Option<SocketAddr>,
+    /// RTCP: the next port, once it is needed.
+    control: Option<UdpSocket>,
     pool: Arc<RtpPorts>,
 }
 
@@ -53,7 +55,13 @@ impl RtpPorts {
             let Free { port, last_peer } = free;
             match UdpSocket::bind(SocketAddr::new(address, port)) {
                 Ok(socket) if socket.set_nonblocking(true).is_ok() => {
-                    return Some(RtpSocket { socket, port, last_peer, pool: Arc::clone(self) });
+                    return Some(RtpSocket {
+                        socket,
+                        port,
+                        last_peer,
+                        control: None,
+                        pool: Arc::clone(self),
+                    });
                 }
                 _ => self.free.lock().push_back(free),
             }
@@ -77,6 +85,19 @@ impl RtpSocket {
 
     pub(crate) fn socket(&self) -> &UdpSocket {
         &self.socket
+    }
+
+    /// The RTCP socket, once it is open.
+    pub(crate) fn control(&self) -> Option<&UdpSocket> {
+        self.control.as_ref()
+    }
+
+    /// Binds the RTCP port beside the RTP port (RFC 3550 11); `None` when somebody else holds it.
+    pub(crate) fn open_control(&mut self) -> Option<&UdpSocket> {
+        let address = self.socket.local_addr().ok()?.ip();
+        let socket = UdpSocket::bind(SocketAddr::new(address, self.port.checked_add(1)?)).ok()?;
+        socket.set_nonblocking(true).ok()?;
+        Some(self.control.insert(socket))
     }
 
     /// The peer of the call that had the port before.

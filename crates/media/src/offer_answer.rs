@@ -93,6 +93,10 @@ pub struct Negotiated {
     pub telephone_event: Option<TelephoneEvent>,
     /// Where the peer receives RTP.
     pub remote: SocketAddr,
+    /// Where the peer receives RTCP (RFC 3605); the next port unless it says another.
+    pub remote_rtcp: SocketAddr,
+    /// RTCP shares the RTP port (RFC 5761).
+    pub rtcp_mux: bool,
     /// What we do.
     pub direction: Direction,
     /// Packet length we send, 10 to 60 ms.
@@ -377,6 +381,9 @@ impl OfferAnswer {
         if let Some((event, clock)) = choice.event {
             let _ = write!(body, "a=rtpmap:{event} telephone-event/{clock}\r\na=fmtp:{event} 0-16\r\n");
         }
+        if choice.rtcp_mux {
+            body.push_str("a=rtcp-mux\r\n");
+        }
         let _ = write!(body, "a=ptime:{}\r\na={}\r\n", choice.ptime_ms, choice.direction.as_str());
     }
 
@@ -416,6 +423,13 @@ struct Choice {
     /// Ours.
     direction: Direction,
     ptime_ms: u32,
+    rtcp_mux: bool,
+}
+
+/// The port of `a=rtcp`, else the next one.
+fn rtcp_port(media: &Media<'_>) -> u16 {
+    let said = media.attribute("rtcp").and_then(|value| value.split_ascii_whitespace().next()?.parse().ok());
+    said.filter(|port| *port != 0).unwrap_or(media.port.wrapping_add(1))
 }
 
 /// The first usable audio line, with its first codec of ours: the offerer's order is its preference. `encryption`
@@ -492,7 +506,8 @@ fn choose_codec(
     let ms = |name: &str| media.attribute(name).and_then(|p| p.parse::<u32>().ok());
     let wished = ms("ptime").unwrap_or(DEFAULT_PTIME).min(ms("maxptime").unwrap_or(MAX_PTIME));
     let ptime_ms = codec.packet_ms(wished.clamp(MIN_PTIME, MAX_PTIME));
-    Ok(Choice { profile, codec, payload_type, event, direction, ptime_ms })
+    let rtcp_mux = media.attribute("rtcp-mux").is_some();
+    Ok(Choice { profile, codec, payload_type, event, direction, ptime_ms, rtcp_mux })
 }
 
 impl Choice {
@@ -503,6 +518,7 @@ impl Choice {
         media: &Media<'_>,
         encryption: Option<Keys>,
     ) -> Result<Negotiated, OfferError> {
+        let remote = media_address(local, description, media)?;
         Ok(Negotiated {
             codec: self.codec,
             payload_type: self.payload_type,
@@ -512,7 +528,9 @@ impl Choice {
                 receive: pt,
                 clock_rate,
             }),
-            remote: media_address(local, description, media)?,
+            remote,
+            remote_rtcp: SocketAddr::new(remote.ip(), rtcp_port(media)),
+            rtcp_mux: self.rtcp_mux,
             direction: self.direction,
             ptime_ms: self.ptime_ms,
             encryption,

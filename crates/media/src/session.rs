@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+mod control;
 mod echo;
 mod hearing;
 mod latch;
@@ -21,10 +22,12 @@ use crate::jitter_buffer::Kind;
 use crate::link::Link;
 use crate::monitor::Monitor;
 use crate::offer_answer::Negotiated;
+use crate::quality::QualityLog;
 use crate::resample::{Rate, Resampler};
 use crate::rtp::{self, Packet};
 use crate::srtp::{self, Contexts};
 
+use control::Control;
 use echo::Echo;
 use hearing::Hearing;
 use latch::Latch;
@@ -152,7 +155,16 @@ pub struct Statistics {
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
-    packets: Vec<(SocketAddr, usize)>,
+    packets: Vec<(Leaves, SocketAddr, usize)>,
+}
+
+/// Which way a packet leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    Rtp,
+    /// RTCP on the RTP port (RFC 5761).
+    Muxed,
+    Rtcp,
 }
 
 impl Outbox {
@@ -163,19 +175,40 @@ impl Outbox {
         self.bytes.extend_from_slice(payload);
         let protected = srtp.map_or(Ok(()), |srtp| srtp.sender.protect(&mut self.bytes, start));
         match protected {
-            Ok(()) => self.packets.push((to, self.bytes.len())),
+            Ok(()) => self.packets.push((Leaves::Rtp, to, self.bytes.len())),
             Err(_) => self.bytes.truncate(start),
         }
         protected.is_ok()
     }
 
-    /// The packets, in order.
+    /// Adds an RTCP packet, protected when the stream is SRTP, or nothing.
+    fn push_control(&mut self, muxed: bool, to: SocketAddr, packet: &[u8], srtp: Option<&mut Contexts>) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(packet);
+        if srtp.is_some_and(|srtp| srtp.sender.protect_rtcp(&mut self.bytes, start).is_err()) {
+            self.bytes.truncate(start);
+            return;
+        }
+        let leaves = if muxed { Leaves::Muxed } else { Leaves::Rtcp };
+        self.packets.push((leaves, to, self.bytes.len()));
+    }
+
+    /// The RTP packets, in order.
     pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+        self.all().filter(|(leaves, ..)| *leaves == Leaves::Rtp).map(|(_, to, packet)| (to, packet))
+    }
+
+    /// Every packet, in order, and whether it leaves by the RTCP port.
+    pub fn datagrams(&self) -> impl Iterator<Item = (bool, SocketAddr, &[u8])> {
+        self.all().map(|(leaves, to, packet)| (leaves == Leaves::Rtcp, to, packet))
+    }
+
+    fn all(&self) -> impl Iterator<Item = (Leaves, SocketAddr, &[u8])> {
         let mut start = 0;
-        self.packets.iter().filter_map(move |&(to, end)| {
+        self.packets.iter().filter_map(move |&(leaves, to, end)| {
             let packet = self.bytes.get(start..end)?;
             start = end;
-            Some((to, packet))
+            Some((leaves, to, packet))
         })
     }
 
@@ -198,6 +231,8 @@ pub struct Session {
     /// The address whose packets `reception` counts.
     heard_from: Option<SocketAddr>,
     reception: Reception,
+    control: Control,
+    quality: Arc<QualityLog>,
     echo: Echo,
     /// While somebody needs the received audio.
     hearing: Option<Hearing>,
@@ -240,6 +275,7 @@ impl Session {
     #[must_use]
     pub fn new(config: SessionConfig, now: Instant) -> Self {
         let [a, b, c, d, e, f, g, h, i, j, ..] = config.seed;
+        let quality = Arc::new(QualityLog::default());
         Self {
             latch: Latch::new(config.negotiated.remote, config.believed, now),
             ssrc_gate: SsrcGate::default(),
@@ -252,6 +288,8 @@ impl Session {
             timeout: config.timeout,
             heard_from: None,
             reception: Reception::default(),
+            control: Control::new(config.seed, Arc::clone(&quality), now),
+            quality,
             echo: Echo::default(),
             hearing: None,
             ssrc: u32::from_be_bytes([a, b, c, d]),
@@ -284,6 +322,7 @@ impl Session {
     pub fn start(&mut self, now: Instant) {
         if !self.started {
             self.started = true;
+            self.control.start(now);
             self.resume(now);
         }
     }
@@ -343,6 +382,9 @@ impl Session {
     /// A datagram of the RTP port. Of an SRTP stream it is authenticated before anything is learned from it.
     pub fn handle_rtp(&mut self, bytes: &[u8], from: SocketAddr, now: Instant, out: &mut Outbox) {
         if rtp::is_rtcp(bytes) {
+            if self.negotiated.rtcp_mux {
+                self.handle_rtcp(bytes, from, now);
+            }
             return;
         }
         let Some(srtp) = &mut self.srtp else { return self.take_rtp(bytes, from, now, out) };
@@ -506,6 +548,7 @@ impl Session {
         }
         self.play(now, out);
         self.hear(now, out);
+        self.report(now, out);
         if self.finish_at.is_some_and(|at| at <= now) {
             self.finish_at = None;
             self.agent = Agent::Silent;
@@ -526,10 +569,17 @@ impl Session {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let heard = self.hearing.as_ref().and_then(|h| h.next);
-        [self.next_frame, heard, self.finish_at, self.dtmf.poll_timeout(), self.silence_ends()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.next_frame,
+            heard,
+            self.finish_at,
+            self.control.poll_timeout(),
+            self.dtmf.poll_timeout(),
+            self.silence_ends(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The next thing that happened.
@@ -541,6 +591,12 @@ impl Session {
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         self.latch.locked()
+    }
+
+    /// How it sounds, written once a second.
+    #[must_use]
+    pub fn quality(&self) -> Arc<QualityLog> {
+        Arc::clone(&self.quality)
     }
 
     /// What was counted so far.

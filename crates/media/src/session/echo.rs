@@ -98,6 +98,7 @@ impl Session {
         }
         let sent = out.push(to, &back.header(), packet.payload, self.srtp.as_deref_mut());
         self.statistics.sent += u64::from(sent);
+        self.control.sent(packet.payload.len());
     }
 
     /// The first packet that does not follow: hearing takes over behind the last one that did.

@@ -63,7 +63,6 @@ impl Hearing {
         self.buffer.statistics()
     }
 
-    #[cfg(test)]
     pub(super) fn target(&self) -> Duration {
         self.buffer.target()
     }

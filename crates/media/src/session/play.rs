@@ -110,5 +110,6 @@ impl Session {
         let to = self.latch.destination();
         let sent = out.push(to, &packet.header(), &self.payload, self.srtp.as_deref_mut());
         self.statistics.sent += u64::from(sent);
+        self.control.sent(self.payload.len());
     }
 }

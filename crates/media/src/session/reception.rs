@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::rtcp::Block;
 use crate::rtp::Packet;
 
 /// How a packet follows on the ones before it.
@@ -30,6 +31,9 @@ pub(super) struct Source {
     /// Interarrival jitter in clock units, times 16, and the last packet's transit.
     jitter: i64,
     transit: Option<(i64, u32)>,
+    /// At the report before.
+    expected_before: i64,
+    received_before: u64,
 }
 
 /// Every source there was.
@@ -76,6 +80,8 @@ impl Reception {
                     received: 1,
                     jitter: 0,
                     transit: None,
+                    expected_before: 0,
+                    received_before: 0,
                 });
                 Step::NewSource
             }
@@ -118,6 +124,27 @@ impl Reception {
     /// Interarrival jitter in clock units.
     pub(super) fn jitter(&self) -> u32 {
         self.source.map_or(0, |source| u32::try_from(source.jitter >> 4).unwrap_or(0))
+    }
+
+    /// The block of the next report.
+    pub(super) fn block(&mut self) -> Option<Block> {
+        let jitter = self.jitter();
+        let source = self.source.as_mut()?;
+        let expected = source.expected() - source.expected_before;
+        let received = i64::try_from(source.received - source.received_before).unwrap_or(i64::MAX);
+        source.expected_before = source.expected();
+        source.received_before = source.received;
+        let lost = (expected - received).max(0);
+        let fraction = if expected > 0 { (lost << 8) / expected } else { 0 };
+        Some(Block {
+            ssrc: source.ssrc,
+            fraction_lost: u8::try_from(fraction).unwrap_or(u8::MAX),
+            lost: i32::try_from(source.expected() - i64::try_from(source.received).unwrap_or(i64::MAX))
+                .unwrap_or(i32::MAX),
+            highest: source.cycles << 16 | u32::from(source.highest),
+            jitter,
+            ..Block::default()
+        })
     }
 }
 

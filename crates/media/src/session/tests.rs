@@ -16,6 +16,8 @@ fn negotiated() -> Negotiated {
         receive_payload_type: 0,
         telephone_event: Some(TelephoneEvent { send: 101, receive: 101, clock_rate: 8_000 }),
         remote: PEER.parse().unwrap(),
+        remote_rtcp: "198.51.100.10:4001".parse().unwrap(),
+        rtcp_mux: false,
         direction: Direction::SendRecv,
         ptime_ms: 20,
         encryption: None,
@@ -318,7 +320,7 @@ fn a_held_up_clock_skips_ahead_instead_of_bursting() {
     out.clear();
     session.handle_timeout(start + Duration::from_secs(2), &mut out);
     assert_eq!(out.iter().count(), MAX_CATCH_UP as usize);
-    assert!(session.poll_timeout().unwrap() > start + Duration::from_secs(2));
+    assert!(session.next_frame.unwrap() > start + Duration::from_secs(2));
     assert_eq!(session.statistics().skipped_frames, 95);
 }
 
@@ -327,18 +329,18 @@ fn silence_ends_the_call_but_not_on_hold() {
     let start = Instant::now();
     let mut out = Outbox::default();
     let mut never = session(Agent::Echo, start);
-    assert_eq!(never.poll_timeout(), Some(start + Duration::from_secs(30)));
+    assert_eq!(never.silence_ends(), Some(start + Duration::from_secs(30)));
     never.handle_timeout(start + Duration::from_secs(30), &mut out);
     assert_eq!(never.poll_event(), Some(MediaEvent::Timeout { ever_received: false }));
-    assert_eq!(never.poll_timeout(), None);
+    assert_eq!(never.silence_ends(), None);
     let mut heard = session(Agent::Echo, start);
     send(&mut heard, PEER, 1, start);
-    assert_eq!(heard.poll_timeout(), Some(start + Duration::from_secs(15)));
+    assert_eq!(heard.silence_ends(), Some(start + Duration::from_secs(15)));
     heard.update(Negotiated { direction: Direction::RecvOnly, ..negotiated() }, start);
-    assert_eq!(heard.poll_timeout(), None);
+    assert_eq!(heard.silence_ends(), None);
     assert!(send(&mut heard, PEER, 2, start).is_empty());
     heard.update(negotiated(), start + Duration::from_secs(60));
-    assert_eq!(heard.poll_timeout(), Some(start + Duration::from_secs(75)));
+    assert_eq!(heard.silence_ends(), Some(start + Duration::from_secs(75)));
 }
 
 #[test]
@@ -448,4 +450,66 @@ fn two_links_crosswise_are_a_bridge() {
     }
     assert!(crate::detect::hears(&heard[800..], 8_000, 700.0));
     assert_eq!(links[1].statistics().playout.underruns, 0);
+}
+
+#[test]
+fn reports_tell_both_sides_of_loss_jitter_and_round_trip() {
+    let start = Instant::now();
+    let mut sessions = [1_u8, 2].map(|seed| {
+        let config = SessionConfig {
+            negotiated: negotiated(),
+            agent: if seed == 1 { Agent::Echo } else { Agent::Play(Player::tones(&[(440.0, 60_000)], true)) },
+            seed: [seed; 16],
+            believed: Believed::default(),
+            initial_timeout: Duration::from_secs(30),
+            timeout: Duration::from_secs(15),
+            tap: false,
+        };
+        let mut session = Session::new(config, start);
+        session.start(start);
+        session
+    });
+    let peer: SocketAddr = PEER.parse().unwrap();
+    let (mut out, mut now) = (Outbox::default(), start);
+    // What is on its way: when it comes, to whom, by which port.
+    let mut way: Vec<(Instant, usize, bool, Vec<u8>)> = Vec::new();
+    let mut sent = 0_u32;
+    while now < start + Duration::from_secs(40) {
+        let arrival = way.iter().map(|(at, ..)| *at).min();
+        let next = sessions.iter().filter_map(Session::poll_timeout).chain(arrival).min().unwrap();
+        now = next.max(now);
+        for side in 0..2 {
+            sessions[side].handle_timeout(now, &mut out);
+            let due: Vec<_> = way.extract_if(.., |(at, to, ..)| *at <= now && *to == side).collect();
+            for (_, _, control, bytes) in due {
+                if control {
+                    sessions[side].handle_rtcp(&bytes, peer, now);
+                } else {
+                    sessions[side].handle_rtp(&bytes, peer, now, &mut out);
+                }
+            }
+            for (control, _, bytes) in out.datagrams() {
+                sent += u32::from(!control && side == 1);
+                // The player's packets: every tenth is lost; all take 30 ms, every other 10 ms longer.
+                if !control && side == 1 && sent % 10 == 0 {
+                    continue;
+                }
+                let longer = if side == 1 && !control && sent % 2 == 0 { 10 } else { 0 };
+                way.push((now + Duration::from_millis(30 + longer), 1 - side, control, bytes.to_vec()));
+            }
+            out.clear();
+        }
+    }
+    let [echo, player] = sessions.map(|s| s.quality().report());
+    assert!((echo.received.loss_percent - 10.0).abs() < 1.5, "{:?}", echo.received);
+    assert!((player.sent.unwrap().loss_percent - 10.0).abs() < 1.5, "{:?}", player.sent);
+    assert!((player.rtt_ms.unwrap() - 60.0).abs() < 3.0, "{:?}", player.rtt_ms);
+    assert!((echo.rtt_ms.unwrap() - 60.0).abs() < 3.0, "{:?}", echo.rtt_ms);
+    assert!((3.2..3.6).contains(&echo.mos().unwrap()), "{:?}", echo.mos());
+    assert!((38..=40).contains(&echo.seconds.len()) && echo.one_way.is_none());
+    let mut nobody = session(Agent::Echo, start);
+    for second in 0..8 {
+        nobody.handle_timeout(start + Duration::from_secs(second), &mut out);
+    }
+    assert_eq!(nobody.quality().report().one_way, Some(crate::quality::OneWay::NothingReceived));
 }
