@@ -31,11 +31,19 @@ pub struct ApiState {
     pub(crate) limiter: Option<Arc<RateLimiter>>,
     pub(crate) private_targets: PrivateTargets,
     pub(crate) streams: crate::core::Streams,
+    pub(crate) recordings: std::path::PathBuf,
     /// Whether `/metrics` is on a listener of its own.
     pub(crate) metrics_elsewhere: bool,
 }
 
 impl ApiState {
+    /// Where recordings are.
+    #[must_use]
+    pub fn with_recordings(mut self, dir: std::path::PathBuf) -> Self {
+        self.recordings = dir;
+        self
+    }
+
     /// Everything but the rate limit, which is off.
     #[must_use]
     pub fn new(
@@ -54,6 +62,7 @@ impl ApiState {
             limiter: None,
             private_targets: PrivateTargets::Allow,
             streams: crate::core::Streams::default(),
+            recordings: std::path::PathBuf::from("recordings"),
             metrics_elsewhere: false,
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    AgentConfig, AgentId, AgentVersionId, Conversation, ConversationId, OrganizationId, Secret, Step,
-    Timestamp, TraceMessage, TransferMode, TransferTarget, TrunkId,
+    AgentConfig, AgentId, AgentVersionId, CallQuality, Conversation, ConversationId, OrganizationId, Secret,
+    Step, Timestamp, TraceMessage, TransferMode, TransferTarget, TrunkId,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -113,6 +113,10 @@ pub enum CallCommand {
         Option<Secret>,
         oneshot::Sender<Result<Conversation, CallError>>,
     ),
+    /// How a live call sounds so far.
+    Quality(ConversationId, oneshot::Sender<Result<CallQuality, CallError>>),
+    /// Send digits (`0`–`9`, `A`–`D`, `*`, `#`) and pauses (`w` half a second, `,` two seconds).
+    Digits(ConversationId, String, oneshot::Sender<Result<Conversation, CallError>>),
     /// Judge a call that might come.
     Simulate(Box<Simulate>, oneshot::Sender<Result<Simulated, CallError>>),
     /// The messages of a live call so far, and how many are not among them.
@@ -151,6 +155,9 @@ pub enum CallError {
     /// The secret is not the agent's.
     #[error("the secret is not that of the call's agent")]
     Denied,
+    /// The other side takes no digits.
+    #[error("the other side takes no telephone-events")]
+    NoDigits,
     /// The edge is not running.
     #[error("the SIP edge is not running")]
     Down,
@@ -202,6 +209,16 @@ impl Cluster {
         secret: Option<Secret>,
     ) -> Result<Conversation, CallError> {
         self.ask(|reply| CallCommand::EndByAgent(organization, id, secret, reply)).await
+    }
+
+    /// How a live call sounds so far.
+    pub async fn call_quality(&self, id: ConversationId) -> Result<CallQuality, CallError> {
+        self.ask(|reply| CallCommand::Quality(id, reply)).await
+    }
+
+    /// Sends digits and pauses to the other side of a live call.
+    pub async fn send_digits(&self, id: ConversationId, digits: String) -> Result<Conversation, CallError> {
+        self.ask(|reply| CallCommand::Digits(id, digits, reply)).await
     }
 
     /// Tells what a call would get.

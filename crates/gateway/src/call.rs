@@ -3,10 +3,12 @@
 
 mod agent;
 mod attempt;
+mod digits;
 mod finish;
 pub(crate) mod inbound;
 mod offer;
 pub(crate) mod outbound;
+mod quality;
 mod replace;
 pub(crate) mod second_leg;
 mod transfer;
@@ -19,6 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cluster::CallError;
 use media::link::Link;
+use media::monitor::Monitor;
 use media::offer_answer::{Negotiated, OfferAnswer};
 use media::session::{Agent, MediaEvent};
 use model::{AgentConfig, Conversation, ConversationStatus, Direction, Step, Timestamp};
@@ -73,6 +76,8 @@ struct Call {
     /// The transfer under way is the agent's wish, under the name it gave it.
     asked_transfer: Option<Option<String>>,
     leg: Option<Leg>,
+    /// Where the recording's audio goes.
+    recording: Option<Arc<Monitor>>,
     /// The peer has put us on hold.
     on_hold: bool,
     /// The port that RTP comes to, whoever the other side is.
@@ -130,6 +135,12 @@ async fn linger(edge: &Arc<Edge>, session: &mut Session, inputs: &mut mpsc::Rece
                     | CallInput::EndByAgent(.., waiter),
                 ) => {
                     let _ = waiter.send(Err(CallError::NotLive));
+                }
+                Some(CallInput::Quality(reply)) => {
+                    let _ = reply.send(Err(CallError::NotLive));
+                }
+                Some(CallInput::Digits(_, reply)) => {
+                    let _ = reply.send(Err(CallError::NotLive));
                 }
                 Some(CallInput::Second(event)) => second_leg::discard(edge, event),
                 Some(CallInput::Replace(invite)) => {
@@ -252,6 +263,12 @@ impl Call {
             Some(CallInput::Transfer(asked, reply)) => {
                 let _ = reply.send(self.transfer(&asked, now));
             }
+            Some(CallInput::Quality(reply)) => {
+                let _ = reply.send(self.quality().ok_or(CallError::NotAnswered));
+            }
+            Some(CallInput::Digits(digits, reply)) => {
+                let _ = reply.send(self.send_digits(digits));
+            }
             Some(CallInput::Second(event)) => self.on_second(event, now),
             Some(CallInput::Replace(invite)) => self.on_replace(*invite, now),
             Some(CallInput::Agent(event)) => self.on_agent(event, now),
@@ -337,6 +354,7 @@ impl Call {
                     }
                     (sdp, _) => self.take_answer(sdp.as_deref(), now),
                 }
+                self.record_audio();
                 self.record();
             }
             Event::Modified { status, sdp } => self.take_modified(status, sdp.as_deref(), now),
@@ -348,7 +366,12 @@ impl Call {
                 }
             }
             Event::Offer { sdp } => self.on_offer(sdp.as_deref(), now),
-            Event::Info { .. } | Event::Ended(_) => {}
+            Event::Info { content_type, body } => {
+                if let Some(digit) = Self::info_digit(&content_type, &body) {
+                    self.on_media(digit, now);
+                }
+            }
+            Event::Ended(_) => {}
         }
     }
 

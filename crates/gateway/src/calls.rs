@@ -3,7 +3,7 @@
 use ahash::{AHashMap, RandomState};
 use cluster::{CallError, Transfer};
 use media::session::MediaEvent;
-use model::{Conversation, ConversationId, OrganizationId, Secret, TraceMessage};
+use model::{CallQuality, Conversation, ConversationId, OrganizationId, Secret, TraceMessage};
 use parking_lot::Mutex;
 use signaling::{Hop, Message, NameAddr, Peek, Request};
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +28,10 @@ pub(crate) enum CallInput {
     End(oneshot::Sender<Result<Conversation, CallError>>),
     /// The API or the agent wants it handed to somebody else.
     Transfer(Box<Transfer>, oneshot::Sender<Result<Conversation, CallError>>),
+    /// The API asks how it sounds.
+    Quality(oneshot::Sender<Result<CallQuality, CallError>>),
+    /// The API sends digits.
+    Digits(String, oneshot::Sender<Result<Conversation, CallError>>),
     /// Something happened on the second leg of a transfer.
     Second(SecondEvent),
     /// An INVITE whose Replaces names a dialog with the call's tag.

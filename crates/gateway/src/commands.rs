@@ -68,6 +68,30 @@ pub(crate) async fn serve(edge: Arc<Edge>, mut inbox: CallInbox) {
                     let _ = reply.send(Err(CallError::Busy));
                 }
             }
+            Some(CallCommand::Quality(id, reply)) => match edge.calls.conversation(id) {
+                None => {
+                    let _ = reply.send(Err(CallError::NotLive));
+                }
+                Some(mailbox) => {
+                    if let Err(unsent) = mailbox.try_send(CallInput::Quality(reply))
+                        && let CallInput::Quality(reply) = unsent.into_inner()
+                    {
+                        let _ = reply.send(Err(CallError::Busy));
+                    }
+                }
+            },
+            Some(CallCommand::Digits(id, digits, reply)) => match edge.calls.conversation(id) {
+                None => {
+                    let _ = reply.send(Err(CallError::NotLive));
+                }
+                Some(mailbox) => {
+                    if let Err(unsent) = mailbox.try_send(CallInput::Digits(digits, reply))
+                        && let CallInput::Digits(_, reply) = unsent.into_inner()
+                    {
+                        let _ = reply.send(Err(CallError::Busy));
+                    }
+                }
+            },
             Some(CallCommand::Simulate(call, reply)) => {
                 let edge = Arc::clone(&edge);
                 tokio::spawn(async move {

@@ -20,6 +20,7 @@ use crate::hep::Hep;
 use crate::inbound_auth::InboundDigest;
 use crate::media_shard::MediaShards;
 use crate::record::{RecentRefusals, Records, RefusalLog};
+use crate::recording::Recordings;
 use crate::rtp_ports::RtpPorts;
 use crate::settings::{Settings, UnknownSources};
 use crate::traces::Traces;
@@ -43,6 +44,7 @@ pub(crate) struct Edge {
     pub(crate) rtp_ports: Arc<RtpPorts>,
     pub(crate) shards: MediaShards,
     pub(crate) audio_files: AudioFiles,
+    pub(crate) recordings: Recordings,
     pub(crate) refusals: Refusals,
     /// Refusals to all strangers together.
     pub(crate) stranger_refusals: Budget,

@@ -20,6 +20,7 @@ mod media_shard;
 mod outbound;
 mod probe;
 mod record;
+mod recording;
 mod rtp_ports;
 mod settings;
 mod simulate;
@@ -145,6 +146,13 @@ impl Gateway {
             hep,
             rtp_ports: rtp_ports::RtpPorts::new(settings.media.address, settings.media.ports.clone()),
             shards,
+            recordings: recording::Recordings::start(settings.media.recordings_dir.clone()).map_err(
+                |error| StartError {
+                    key: "data_dir",
+                    value: settings.media.recordings_dir.display().to_string(),
+                    problem: format!("the recorder's thread does not start: {error}"),
+                },
+            )?,
             audio_files: agent_link::AudioFiles::default(),
             refusals: admission::Refusals::new(settings.refusals, now),
             stranger_refusals: admission::Budget::new(strangers::REFUSALS_PER_SECOND, now),

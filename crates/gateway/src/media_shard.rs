@@ -43,6 +43,7 @@ enum Command {
     Update(u64, Box<Negotiated>),
     SetAgent(u64, Box<Agent>),
     ListenIn(u64, Arc<Monitor>),
+    Digits(u64, String),
     Close(u64),
     Stop,
 }
@@ -91,6 +92,11 @@ impl Leg {
     /// How the call sounds so far.
     pub(crate) fn quality(&self) -> Report {
         self.quality.report()
+    }
+
+    /// Sends digits and pauses as telephone-events.
+    pub(crate) fn send_digits(&self, digits: String) {
+        self.shard.send(Command::Digits(self.id, digits));
     }
 
     /// A monitor that hears both sides from now on.
@@ -309,6 +315,12 @@ impl Worker {
             Command::SetAgent(leg, agent) => {
                 if let Some(state) = self.legs.get_mut(&leg) {
                     state.session.set_agent(*agent, now);
+                    self.after(leg);
+                }
+            }
+            Command::Digits(leg, digits) => {
+                if let Some(state) = self.legs.get_mut(&leg) {
+                    state.session.send_digits(&digits, now);
                     self.after(leg);
                 }
             }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ahash::{AHashMap, RandomState};
-use model::{Conversation, DecisionRecord, Trace};
+use model::{CallQuality, Conversation, ConversationId, DecisionRecord, Trace};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -18,6 +18,8 @@ pub enum Record {
     Conversation(Box<Conversation>),
     /// Why a call was refused or ended as it did.
     Decision(Box<DecisionRecord>),
+    /// How a call sounded; written once, at its end.
+    Quality(ConversationId, Box<CallQuality>),
     /// The messages of a call that has ended; a later one of the same call replaces an earlier one.
     Trace(Box<Trace>, Waiting),
 }
@@ -143,6 +145,14 @@ impl Records {
         let share = Waiting(Arc::clone(&self.waiting), bytes);
         if waiting <= MAX_WAITING && self.sender.capacity() > RESERVED {
             self.send(Record::Trace(Box::new(trace), share));
+        } else {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn quality(&self, conversation: ConversationId, quality: CallQuality) {
+        if self.sender.capacity() > RESERVED {
+            self.send(Record::Quality(conversation, Box::new(quality)));
         } else {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }

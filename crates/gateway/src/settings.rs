@@ -83,6 +83,8 @@ pub struct MediaSettings {
     pub initial_timeout: Duration,
     /// Where a `play` runtime's files are.
     pub audio_dir: PathBuf,
+    /// Where recordings go.
+    pub recordings_dir: PathBuf,
 }
 
 impl Default for Settings {
@@ -106,6 +108,7 @@ impl Default for Settings {
                 timeout: Duration::from_secs(15),
                 initial_timeout: Duration::from_secs(30),
                 audio_dir: PathBuf::from("audio"),
+                recordings_dir: PathBuf::from("recordings"),
             },
             max_calls: 2_000,
             drain_timeout: Duration::from_secs(300),

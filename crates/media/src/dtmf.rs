@@ -29,11 +29,18 @@ struct Current {
 #[derive(Debug, Default)]
 pub struct Receiver {
     current: Option<Current>,
+    /// Clock units a millisecond, 8 at least.
+    per_ms: u32,
     /// Timestamp of the event reported last, whose end packets come three times.
     reported: Option<u32>,
 }
 
 impl Receiver {
+    /// Durations come in units of so many hertz; 8,000 unless told.
+    pub fn set_clock(&mut self, hz: u32) {
+        self.per_ms = hz / 1_000;
+    }
+
     /// Takes an event packet's payload and RTP timestamp; returns digits that are complete.
     pub fn packet(&mut self, payload: &[u8], timestamp: u32, now: Instant) -> Option<Digit> {
         let [event, flags, high, low, ..] = *payload else { return None };
@@ -76,8 +83,8 @@ impl Receiver {
 
     fn report(&mut self, event: Current) -> Digit {
         self.reported = Some(event.timestamp);
-        // 8 kHz clock: 8 units a millisecond.
-        Digit { digit: event.digit, duration_ms: (u32::from(event.duration) / 8).min(MAX_DURATION_MS) }
+        let duration_ms = u32::from(event.duration) / self.per_ms.max(8);
+        Digit { digit: event.digit, duration_ms: duration_ms.min(MAX_DURATION_MS) }
     }
 }
 

@@ -17,6 +17,7 @@ pub struct Monitor {
     rate: Rate,
     paused: AtomicBool,
     closed: AtomicBool,
+    broken: AtomicBool,
     queue: Mutex<Queue>,
 }
 
@@ -24,7 +25,7 @@ pub struct Monitor {
 struct Queue {
     samples: VecDeque<[i16; 2]>,
     lost: u64,
-    paused: u64,
+    taken: u64,
     resamplers: Option<(Resampler, Resampler)>,
     scratch: (Vec<i16>, Vec<i16>),
 }
@@ -33,7 +34,13 @@ impl Monitor {
     /// A queue of samples at `rate`.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
-        Self { rate, paused: AtomicBool::new(false), closed: AtomicBool::new(false), queue: Mutex::default() }
+        Self {
+            rate,
+            paused: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            queue: Mutex::default(),
+        }
     }
 
     /// The rate of the samples.
@@ -71,7 +78,6 @@ impl Monitor {
         }
         let queue = &mut *self.queue.lock();
         if self.is_paused() {
-            queue.paused += caller.len() as u64;
             return;
         }
         let Queue { samples, lost, resamplers, scratch, .. } = queue;
@@ -100,8 +106,28 @@ impl Monitor {
     pub fn take(&self, into: &mut Vec<i16>) -> usize {
         let mut queue = self.queue.lock();
         let count = queue.samples.len();
+        queue.taken += count as u64;
         into.extend(queue.samples.drain(..).flatten());
         count
+    }
+
+    /// Whoever takes the audio out could not keep it.
+    pub fn give_up(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+        self.close();
+    }
+
+    /// Whether [`Monitor::give_up`] was called.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// How much audio there was, in milliseconds.
+    #[must_use]
+    pub fn recorded_ms(&self) -> u64 {
+        let queue = self.queue.lock();
+        (queue.taken + queue.samples.len() as u64) * 1_000 / u64::from(self.rate.hz())
     }
 
     /// Samples a channel that were lost because they were taken out too late.

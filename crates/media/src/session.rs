@@ -18,6 +18,7 @@ pub use latch::Believed;
 
 use crate::codec::Encoder;
 use crate::dtmf;
+use crate::dtmf_sender;
 use crate::jitter_buffer::Kind;
 use crate::link::Link;
 use crate::monitor::Monitor;
@@ -249,6 +250,9 @@ pub struct Session {
     silent_since: Option<Instant>,
     ever_received: bool,
     dtmf: dtmf::Receiver,
+    dtmf_sender: dtmf_sender::Sender,
+    /// Timestamp of the telephone-event under way.
+    event_timestamp: u32,
     events: std::collections::VecDeque<MediaEvent>,
     statistics: Statistics,
     captured: Option<Vec<i16>>,
@@ -303,6 +307,8 @@ impl Session {
             silent_since: None,
             ever_received: false,
             dtmf: dtmf::Receiver::default(),
+            dtmf_sender: dtmf_sender::Sender::default(),
+            event_timestamp: 0,
             events: std::collections::VecDeque::new(),
             statistics: Statistics::default(),
             captured: config.tap.then(Vec::new),
@@ -357,6 +363,13 @@ impl Session {
         self.monitors.retain(|m| !m.is_closed());
         self.monitors.push(monitor);
         self.resume(now);
+    }
+
+    /// Sends digits and pauses as telephone-events. What does not fit is dropped whole.
+    pub fn send_digits(&mut self, digits: &str, now: Instant) {
+        if self.negotiated.telephone_event.is_some() && dtmf_sender::is_valid(digits) {
+            self.dtmf_sender.push(digits, now);
+        }
     }
 
     /// Somebody else speaks from now on.
@@ -445,6 +458,9 @@ impl Session {
         if !self.ever_received {
             self.ever_received = true;
             self.events.push_back(MediaEvent::FirstPacket);
+        }
+        if let Some(agreed) = self.negotiated.telephone_event {
+            self.dtmf.set_clock(agreed.clock_rate);
         }
         if event && let Some(digit) = self.dtmf.packet(packet.payload, packet.timestamp, now) {
             self.events.push_back(MediaEvent::Digit { digit: digit.digit, duration_ms: digit.duration_ms });
@@ -546,6 +562,7 @@ impl Session {
         if let Some(digit) = self.dtmf.handle_timeout(now) {
             self.events.push_back(MediaEvent::Digit { digit: digit.digit, duration_ms: digit.duration_ms });
         }
+        self.send_event(now, out);
         self.play(now, out);
         self.hear(now, out);
         self.report(now, out);
@@ -575,6 +592,7 @@ impl Session {
             self.finish_at,
             self.control.poll_timeout(),
             self.dtmf.poll_timeout(),
+            self.dtmf_sender.poll_timeout(),
             self.silence_ends(),
         ]
         .into_iter()

@@ -197,10 +197,6 @@ impl AgentConfig {
         range("answer_timeout_ms", self.answer_timeout_ms, 100, 120_000)?;
         range("ring_timeout_s", self.ring_timeout_s, 1, 600)?;
         range("max_duration_s", self.max_duration_s, 1, 86_400)?;
-        if self.recording.enabled {
-            let error = Invalid::field("enabled", "must be false: this release records no calls");
-            return Err(error.within("recording"));
-        }
         if self.voicemail_detection.is_some() {
             return Err(Invalid::field("voicemail_detection", "must be null: this release detects none"));
         }

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{AgentId, AgentVersionId, ConversationId, E164, OrganizationId, Timestamp, TrunkId};
+use crate::{
+    AgentId, AgentVersionId, ConversationId, E164, OrganizationId, RecordingFormat, Timestamp, TrunkId,
+};
 
 macro_rules! text_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
@@ -91,6 +93,36 @@ text_enum! {
     }
 }
 
+/// A call's recording: the caller left, the agent right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordingDetails {
+    /// File format.
+    pub format: RecordingFormat,
+    /// Samples a second.
+    pub sample_rate: u32,
+    /// Always 2.
+    pub channels: u8,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// Its length in milliseconds, pauses left out; `None` while it lasts, and when the node died in it.
+    pub duration_ms: Option<u64>,
+}
+
+/// Where a call's recording is, below the directory of all recordings.
+#[must_use]
+pub fn recording_path(
+    dir: &std::path::Path,
+    organization: OrganizationId,
+    conversation: ConversationId,
+    format: RecordingFormat,
+) -> std::path::PathBuf {
+    let extension = match format {
+        RecordingFormat::Wav => "wav",
+        RecordingFormat::Ogg => "ogg",
+    };
+    dir.join(organization.to_string()).join(format!("{conversation}.{extension}"))
+}
+
 /// One call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Conversation {
@@ -138,6 +170,12 @@ pub struct Conversation {
     pub codec: Option<String>,
     /// `none` or the SRTP suite.
     pub media_encryption: Option<String>,
+    /// Mean opinion score of the worse direction (ITU-T G.107), 1 to 4.5.
+    #[serde(default)]
+    pub mos: Option<f64>,
+    /// The recording, when there is one.
+    #[serde(default)]
+    pub recording: Option<RecordingDetails>,
     /// What the operator should know of this call, for example that noise cancellation was asked for and not applied.
     pub notes: Vec<String>,
     /// What was said, where the runtime writes it down; in the order of its beginning.

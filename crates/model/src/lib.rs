@@ -11,6 +11,7 @@ pub mod inbound_routing;
 pub mod invalid;
 pub mod number;
 pub mod organization;
+pub mod quality;
 pub mod runtime;
 pub mod secret;
 pub mod target;
@@ -21,8 +22,8 @@ pub mod trunk;
 pub mod webhook;
 
 pub use address::{AddressRange, CarrierAddress};
-pub use agent::{Agent, AgentConfig, AgentVersion, Play, Recording, Runtime, Tone};
-pub use call::{Conversation, ConversationStatus, Direction, EndedBy};
+pub use agent::{Agent, AgentConfig, AgentVersion, Play, Recording, RecordingFormat, Runtime, Tone};
+pub use call::{Conversation, ConversationStatus, Direction, EndedBy, RecordingDetails, recording_path};
 pub use decision::{DecisionRecord, RuleResult, Step};
 pub use id::{
     AgentId, AgentVersionId, ConversationId, DecisionId, DeliveryId, KeyId, OrganizationId, TrunkId, UserId,
@@ -31,6 +32,7 @@ pub use id::{
 pub use invalid::Invalid;
 pub use number::{E164, PhoneNumber};
 pub use organization::{DestinationPrefix, Organization, Scope};
+pub use quality::{CallQuality, OneWayAudio, SecondQuality, StreamQuality};
 pub use runtime::{Audiosocket, MediaStream, OpenaiRealtime, TandemLink};
 pub use secret::Secret;
 pub use target::{PrivateTargets, TargetRefused};

@@ -82,6 +82,7 @@ impl Node {
         let (sender, queue) = mpsc::channel(RECORD_QUEUE);
         let node_name = settings.gateway.node_name.clone();
         let private_targets = settings.gateway.private_targets.clone();
+        let recordings_dir = settings.gateway.media.recordings_dir.clone();
         let gateway = Gateway::start(settings.gateway, directory, cluster.clone(), inbox, sender).await;
         let gateway = Arc::new(gateway.map_err(|e| Failure::usage(e.to_string()))?);
         let feed = tokio::spawn(directory_feed::run(store.clone(), feed, gateway.directory(), sequence));
@@ -97,6 +98,7 @@ impl Node {
             health,
         )
         .with_rate_limit(settings.rate_limit)
+        .with_recordings(recordings_dir)
         .with_private_targets(private_targets)
         .with_metrics_elsewhere(metrics.is_some());
         let http_address = http.local_addr().map_err(|e| Failure::new(e.to_string()))?;

@@ -70,6 +70,7 @@ fn latest(records: impl Iterator<Item = gateway::Record>) -> Vec<store::Record> 
     let mut batch = Vec::new();
     for record in records {
         match record {
+            gateway::Record::Quality(id, quality) => batch.push(store::Record::Quality(id, quality)),
             gateway::Record::Decision(decision) => batch.push(store::Record::Decision(*decision)),
             gateway::Record::Trace(trace, _) => batch.push(store::Record::Trace(*trace)),
             gateway::Record::Conversation(conversation) => {
@@ -116,6 +117,8 @@ mod tests {
             reason: None,
             codec: None,
             media_encryption: None,
+            mos: None,
+            recording: None,
             notes: Vec::new(),
             transcript: Vec::new(),
         }
@@ -154,7 +157,7 @@ mod tests {
             .iter()
             .map(|r| match r {
                 store::Record::Conversation(c) => c.clone(),
-                store::Record::Decision(_) | store::Record::Trace(_) => panic!("calls alone"),
+                _ => panic!("only conversations"),
             })
             .collect();
         assert_eq!(kept, [over, two]);

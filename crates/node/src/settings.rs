@@ -123,6 +123,7 @@ impl Values {
                 duration,
             )?,
             audio_dir: data_dir.join("audio"),
+            recordings_dir: data_dir.join("recordings"),
         };
         let gateway = gateway::Settings {
             node_name: self.get(

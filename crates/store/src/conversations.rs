@@ -1,8 +1,8 @@
 //! Calls and decisions: written behind in groups, many rows a transaction.
 
 use model::{
-    AgentId, AgentVersionId, Conversation, ConversationId, ConversationStatus, DecisionRecord, Direction,
-    E164, EndedBy, OrganizationId, PhoneNumber, Timestamp, Trace, Trunk, TrunkId,
+    AgentId, AgentVersionId, CallQuality, Conversation, ConversationId, ConversationStatus, DecisionRecord,
+    Direction, E164, EndedBy, OrganizationId, PhoneNumber, Timestamp, Trace, Trunk, TrunkId,
 };
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
@@ -22,11 +22,13 @@ const MAX_DECISIONS: i64 = 100_000;
 
 /// A fact to keep.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)]
+// Nearly all are conversations, so boxing them would only add an allocation to each.
+#[allow(missing_docs, clippy::large_enum_variant)]
 pub enum Record {
     Conversation(Conversation),
     Decision(DecisionRecord),
     Trace(Trace),
+    Quality(ConversationId, Box<CallQuality>),
 }
 
 /// Which calls to list.
@@ -86,8 +88,31 @@ impl Store {
         let kept: Vec<&Trace> =
             records.iter().filter_map(|r| if let Record::Trace(t) = r { Some(t) } else { None }).collect();
         traces::upsert(&mut transaction, &kept).await?;
+        for record in records {
+            let Record::Quality(id, quality) = record else { continue };
+            let text = serde_json::to_string(quality).map_err(|_| CORRUPT)?;
+            sqlx::query("INSERT INTO conversation_qualities (conversation_id, record) VALUES ($1, $2) ON CONFLICT (conversation_id) DO UPDATE SET record = excluded.record")
+                .bind(id.to_string())
+                .bind(text)
+                .execute(&mut *transaction)
+                .await?;
+        }
         transaction.commit().await?;
         Ok(())
+    }
+
+    /// How a call that is over sounded; `None` when nothing was measured.
+    pub async fn conversation_quality(
+        &self,
+        organization: OrganizationId,
+        id: ConversationId,
+    ) -> Result<Option<CallQuality>, StoreError> {
+        let record: Option<String> = sqlx::query_scalar("SELECT q.record FROM conversation_qualities q JOIN conversations c ON c.id = q.conversation_id WHERE q.conversation_id = $1 AND c.organization_id = $2")
+            .bind(id.to_string())
+            .bind(organization.to_string())
+            .fetch_optional(&self.read)
+            .await?;
+        record.map(|text| serde_json::from_str(&text).map_err(|_| CORRUPT)).transpose()
     }
 
     /// Forgets the oldest decisions beyond what is kept.

@@ -151,7 +151,7 @@ pub(crate) async fn enqueue(connection: &mut SqliteConnection, records: &[Record
     let organizations = records.iter().filter_map(|record| match record {
         Record::Conversation(call) => Some(call.organization_id),
         Record::Decision(decision) => decision.organization_id,
-        Record::Trace(_) => None,
+        Record::Trace(_) | Record::Quality(..) => None,
     });
     let listeners = listeners(connection, &organizations.collect()).await?;
     if listeners.is_empty() {
@@ -181,6 +181,7 @@ pub(crate) async fn enqueue(connection: &mut SqliteConnection, records: &[Record
                 let Some(owner) = decision.organization_id else { continue };
                 (owner, WebhookEvent::Refused, decision.at, serde_json::to_string(decision))
             }
+            Record::Quality(..) => continue,
         };
         let text = text.map_err(|_| CORRUPT)?;
         for (webhook, events) in listeners.get(&owner).into_iter().flatten() {

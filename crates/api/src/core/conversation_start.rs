@@ -256,6 +256,8 @@ async fn create(
         reason: None,
         codec: None,
         media_encryption: None,
+        mos: None,
+        recording: None,
         notes: Vec::new(),
         transcript: Vec::new(),
     };

@@ -110,9 +110,9 @@ pub(super) struct ConversationOut {
     /// `none` or the SRTP suite.
     #[schema(required)]
     media_encryption: Option<String>,
-    /// Null: not measured.
-    #[schema(required, value_type = Option<f64>)]
-    mos: (),
+    /// Mean opinion score of the worse direction (ITU-T G.107), 1 to 4.5; null until the call is over.
+    #[schema(required)]
+    mos: Option<f64>,
     /// What to know of this call, for example that noise cancellation was asked for and not applied.
     notes: Vec<String>,
     /// Only for `conversations:read_sensitive`. Null: no runtime makes one.
@@ -132,7 +132,8 @@ pub(super) struct ConversationOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Option<Vec<Object>>)]
     conversation: Sensitive,
-    /// Only for `conversations:read_sensitive`. Null: calls are not recorded.
+    /// Only for `conversations:read_sensitive`. `format`, `sample_rate`, `channels`, `started_at` and `duration_ms`
+    /// of the recording; null when the call is not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Option<Object>)]
     recording_details: Sensitive,
@@ -180,7 +181,7 @@ impl ConversationOut {
             reason: call.reason,
             codec: call.codec,
             media_encryption: call.media_encryption,
-            mos: (),
+            mos: call.mos,
             notes: call.notes,
             summary: only(None),
             initial_context: only(call.initial_context),
@@ -189,7 +190,7 @@ impl ConversationOut {
                 (!call.transcript.is_empty())
                     .then(|| call.transcript.iter().map(turn).collect::<Vec<_>>().into()),
             ),
-            recording_details: only(None),
+            recording_details: only(call.recording.and_then(|r| serde_json::to_value(r).ok())),
         }
     }
 

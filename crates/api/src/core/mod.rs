@@ -3,6 +3,7 @@
 mod agent_config;
 mod agent_versions;
 mod agents;
+mod conversation_media;
 mod conversation_start;
 mod conversation_transfer;
 mod conversations;
@@ -55,6 +56,7 @@ pub(crate) fn routes() -> Routes {
         .merge(conversation_transfer::routes())
         .merge(conversations::routes())
         .merge(trace::routes())
+        .merge(conversation_media::routes())
         .merge(organization::routes())
         .merge(inbound_routing::routes())
         .merge(trunk_simulate::routes())

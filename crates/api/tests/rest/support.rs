@@ -280,6 +280,13 @@ async fn obey(store: Store, edge: Arc<Mutex<Edge>>, mut inbox: CallInbox) {
                 };
                 let _ = reply.send(answer);
             }
+            CallCommand::Quality(_, reply) => {
+                let _ = reply.send(Err(CallError::NotAnswered));
+            }
+            CallCommand::Digits(id, _, reply) => {
+                let call = edge.lock().unwrap().live.get(&id).cloned();
+                let _ = reply.send(call.ok_or(CallError::NotLive));
+            }
             CallCommand::Transfer(id, asked, reply) => {
                 let mut edge = edge.lock().unwrap();
                 let answer = match (edge.refuse, edge.live.get(&id).cloned()) {

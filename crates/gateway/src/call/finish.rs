@@ -44,6 +44,7 @@ impl Call {
         if let Some(status) = ended.status {
             self.conversation.sip_status = Some(status.0);
         }
+        self.settle_media();
         if self.ours == Some(OurReason::Transfer) {
             self.tell_transfer(Ok(None));
         }

@@ -93,6 +93,7 @@ async fn carry(
         refusal: None,
         asked_transfer: None,
         leg: None,
+        recording: None,
         on_hold: false,
         rtp_port,
         transfer: None,
@@ -169,6 +170,12 @@ async fn chosen(
                 ) => {
                     let _ = waiter.send(Err(CallError::NotLive));
                 }
+                Some(CallInput::Digits(_, reply)) => {
+                    let _ = reply.send(Err(CallError::NotAnswered));
+                }
+                Some(CallInput::Quality(reply)) => {
+                    let _ = reply.send(Err(CallError::NotAnswered));
+                }
                 Some(
                     CallInput::Media(_)
                     | CallInput::Agent(_)
@@ -215,6 +222,8 @@ fn new_inbound(route: &Route, chosen: &Chosen, verdict: &Verdict, call_id: &str)
         reason: None,
         codec: None,
         media_encryption: None,
+        mos: None,
+        recording: None,
         notes,
         transcript: Vec::new(),
     }

@@ -83,6 +83,7 @@ impl Call {
             if answered {
                 leg.start();
             }
+            self.record_audio();
             return;
         }
         // Before the agent is there, what is agreed waits for it.
@@ -110,6 +111,7 @@ impl Call {
             self.tell_agent(ToAgent::Started);
         }
         self.leg = Some(self.edge.shards.open(socket, session, self.mailbox.clone()));
+        self.record_audio();
     }
 
     /// A direction in which we must not send is hold (RFC 3264 8.4): media timeouts are paused and the agent knows.

@@ -112,6 +112,7 @@ async fn carry(
         refusal: None,
         asked_transfer: None,
         leg: None,
+        recording: None,
         on_hold: false,
         rtp_port,
         transfer: None,

@@ -44,6 +44,11 @@ impl Echo {
         self.forget();
     }
 
+    /// A packet of ours was sent in between.
+    pub(super) fn shift(&mut self) {
+        self.sequence_offset = self.sequence_offset.wrapping_add(1);
+    }
+
     fn keep(&mut self, packet: &Packet<'_>) {
         // In range: `oldest` is below KEPT.
         let slot = &mut self.kept[self.oldest];

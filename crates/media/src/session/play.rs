@@ -94,7 +94,42 @@ impl Session {
         }
     }
 
+    /// The telephone-event packet that is due.
+    pub(super) fn send_event(&mut self, now: Instant, out: &mut Outbox) {
+        let Some(agreed) = self.negotiated.telephone_event else { return };
+        let Some(event) = self.dtmf_sender.step(now, agreed.clock_rate) else { return };
+        if !self.negotiated.direction.sends() {
+            return;
+        }
+        if event.first {
+            self.event_timestamp = self.timestamp.wrapping_add(self.packet_units());
+            // Without audio of ours nothing else counts the time.
+            if self.next_frame.is_none() {
+                self.timestamp = self.timestamp.wrapping_add(self.negotiated.codec.clock_rate() / 2);
+            }
+        }
+        self.sequence = self.sequence.wrapping_add(1);
+        self.echo.shift();
+        let packet = Packet {
+            marker: event.first,
+            payload_type: agreed.send,
+            sequence: self.sequence,
+            timestamp: self.event_timestamp,
+            ssrc: self.ssrc,
+            payload: &[],
+        };
+        let to = self.latch.destination();
+        let sent = out.push(to, &packet.header(), &event.payload, self.srtp.as_deref_mut());
+        self.statistics.sent += u64::from(sent);
+        self.control.sent(event.payload.len());
+    }
+
     fn send(&mut self, audio: &[i16], out: &mut Outbox) {
+        if self.dtmf_sender.is_sending() {
+            // The event is in the place of the audio, which goes on behind it as if it had been sent.
+            self.timestamp = self.timestamp.wrapping_add(self.packet_units());
+            return;
+        }
         self.payload.clear();
         self.encoder.encode(audio, &mut self.payload);
         self.sequence = self.sequence.wrapping_add(1);

@@ -478,23 +478,23 @@ fn reports_tell_both_sides_of_loss_jitter_and_round_trip() {
         let arrival = way.iter().map(|(at, ..)| *at).min();
         let next = sessions.iter().filter_map(Session::poll_timeout).chain(arrival).min().unwrap();
         now = next.max(now);
-        for side in 0..2 {
-            sessions[side].handle_timeout(now, &mut out);
+        for (side, session) in sessions.iter_mut().enumerate() {
+            session.handle_timeout(now, &mut out);
             let due: Vec<_> = way.extract_if(.., |(at, to, ..)| *at <= now && *to == side).collect();
             for (_, _, control, bytes) in due {
                 if control {
-                    sessions[side].handle_rtcp(&bytes, peer, now);
+                    session.handle_rtcp(&bytes, peer, now);
                 } else {
-                    sessions[side].handle_rtp(&bytes, peer, now, &mut out);
+                    session.handle_rtp(&bytes, peer, now, &mut out);
                 }
             }
             for (control, _, bytes) in out.datagrams() {
                 sent += u32::from(!control && side == 1);
                 // The player's packets: every tenth is lost; all take 30 ms, every other 10 ms longer.
-                if !control && side == 1 && sent % 10 == 0 {
+                if !control && side == 1 && sent.is_multiple_of(10) {
                     continue;
                 }
-                let longer = if side == 1 && !control && sent % 2 == 0 { 10 } else { 0 };
+                let longer = if side == 1 && !control && sent.is_multiple_of(2) { 10 } else { 0 };
                 way.push((now + Duration::from_millis(30 + longer), 1 - side, control, bytes.to_vec()));
             }
             out.clear();
