@@ -84,10 +84,3 @@ def test_wrong_password_ends_after_one_try(binary):
         assert t.conversation(place(t, carrier), "failed")["reason"] == "authentication_failed"
         wait_for("acks", 3, lambda: sum(r.startswith("ACK") for r in carrier.requests) == 2)
         assert sum(r.startswith("INVITE") for r in carrier.requests) == 2
-
-
-def test_what_this_release_cannot_encrypt_is_never_sent_in_clear(binary):
-    with Tandem(binary) as t:
-        carrier = Carrier(lambda c, r: None)
-        call = t.conversation(place(t, carrier, "TLS"), "failed")
-        assert call["reason"] == "tls_not_available" and not carrier.requests

@@ -4,6 +4,7 @@
 mod calls;
 mod config;
 mod presence;
+mod registrations;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ pub use calls::{
 };
 pub use config::{ConfigFeed, NotApplied};
 pub use presence::SipPresence;
+pub use registrations::{Registration, RegistrationState};
 
 /// The handle both halves hold. Cheap to clone.
 #[derive(Clone)]
@@ -23,6 +25,7 @@ struct Inner {
     config: config::Config,
     calls: calls::Calls,
     presence: presence::Presence,
+    registrations: registrations::Registrations,
 }
 
 impl Cluster {
@@ -33,6 +36,17 @@ impl Cluster {
         let (config, feed) = config::Config::new();
         let (calls, inbox) = calls::Calls::new();
         let presence = presence::Presence::new();
-        (Self { inner: Arc::new(Inner { config, calls, presence }) }, feed, inbox)
+        (
+            Self {
+                inner: Arc::new(Inner {
+                    config,
+                    calls,
+                    presence,
+                    registrations: registrations::Registrations::default(),
+                }),
+            },
+            feed,
+            inbox,
+        )
     }
 }

@@ -33,9 +33,11 @@ use crate::agent_link::{AgentLink, NotReady, ReadyAgent, ToAgent};
 use crate::calls::{CallInput, Key, Mailbox};
 use crate::counters::Counter;
 use crate::edge::Edge;
+use crate::lane;
 use crate::media_shard::Leg;
 use crate::rtp_ports::RtpSocket;
 use crate::sip_status::OurReason;
+use crate::transport::connections::InUse;
 
 use transfer::Transfer;
 
@@ -97,6 +99,8 @@ struct Call {
     waiters_until: Option<Instant>,
     /// What an operator should change, when we know better than the status tells.
     advice: Option<String>,
+    /// Keeps the connection open that the call runs over.
+    in_use: Option<InUse>,
     /// The node's place for this call.
     _permit: CallPermit,
 }
@@ -142,13 +146,20 @@ async fn linger(edge: &Arc<Edge>, session: &mut Session, inputs: &mut mpsc::Rece
                 Some(CallInput::Digits(_, reply)) => {
                     let _ = reply.send(Err(CallError::NotLive));
                 }
+                Some(CallInput::Unsent(hop)) => session.handle_transport_error(hop, Instant::now()),
                 Some(CallInput::Second(event)) => second_leg::discard(edge, event),
                 Some(CallInput::Replace(invite)) => {
                     let (invite, hop) = *invite;
                     let answer = signaling::stateless::respond(&invite, StatusCode(481), None, &[], hop, &edge.key);
                     let _ = edge.send(answer.hop, answer.bytes);
                 }
-                Some(CallInput::Media(_) | CallInput::Agent(_) | CallInput::Trace(_) | CallInput::Drain) => {}
+                Some(
+                    CallInput::Media(_)
+                    | CallInput::Agent(_)
+                    | CallInput::Trace(_)
+                    | CallInput::Closed(_)
+                    | CallInput::Drain,
+                ) => {}
                 None => return,
             },
             () = tokio::time::sleep_until(due.into()) => session.handle_timeout(Instant::now()),
@@ -168,13 +179,12 @@ fn take(edge: &Edge, session: &mut Session, (message, hop): (Message, Hop), now:
     session.handle_message(message, hop, now);
 }
 
-fn flush(edge: &Edge, session: &mut Session) {
+fn flush(edge: &Arc<Edge>, session: &mut Session) {
     while let Some(transmit) = session.poll_transmit() {
         let hop = transmit.hop;
         let key = trace_key(edge, session);
         edge.traces.add(key, true, hop, edge.local(hop), transmit.bytes.clone());
-        // A full UDP socket is a lost packet, for which the transaction retransmits; a lost connection is an error.
-        if edge.send(hop, transmit.bytes).is_err() && hop.transport.is_reliable() {
+        if lane::send(edge, transmit, key).is_err() {
             session.handle_transport_error(hop, Instant::now());
         }
     }
@@ -259,6 +269,12 @@ impl Call {
                 self.edge.counters.count(Counter::DroppedSource);
             }
             Some(CallInput::Sip(message)) => take(&self.edge, &mut self.session, *message, now),
+            Some(CallInput::Unsent(hop)) => self.session.handle_transport_error(hop, now),
+            // What has been answered goes on: the peer finds another way, or we do.
+            Some(CallInput::Closed(hop)) if hop == self.hop && self.session.is_unheard() => {
+                self.session.handle_transport_error(hop, now);
+            }
+            Some(CallInput::Closed(_)) => {}
             Some(CallInput::Media(event)) => self.on_media(event, now),
             Some(CallInput::Transfer(asked, reply)) => {
                 let _ = reply.send(self.transfer(&asked, now));

@@ -40,6 +40,10 @@ pub(crate) enum CallInput {
     EndByAgent(OrganizationId, Option<Secret>, oneshot::Sender<Result<Conversation, CallError>>),
     /// The API wants its messages.
     Trace(oneshot::Sender<Result<(Vec<TraceMessage>, u32), CallError>>),
+    /// What its session sent to a hop could not be.
+    Unsent(Hop),
+    /// The connection its INVITE went out on is closed.
+    Closed(Hop),
     /// The node is leaving.
     Drain,
 }
@@ -104,6 +108,11 @@ impl Calls {
             _ => return false,
         };
         self.dialogs(key).lock().contains_key(&key)
+    }
+
+    /// The call of a key.
+    pub(crate) fn of(&self, key: Key) -> Option<Mailbox> {
+        self.dialogs(key).lock().get(&key).cloned()
     }
 
     /// The key of an INVITE that begins a call; `None` without a From tag.

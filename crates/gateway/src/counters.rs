@@ -75,6 +75,8 @@ counters! {
     ConnectionsRefused = "sip_conn_closed_total" {"reason": "limit"},
     /// Connections closed for silence.
     ConnectionsIdle = "sip_conn_closed_total" {"reason": "idle"},
+    /// TLS handshakes that came to nothing.
+    ConnectionsHandshake = "sip_conn_closed_total" {"reason": "tls_handshake"},
     /// Connections closed for what they sent.
     ConnectionsMalformed = "sip_conn_closed_total" {"reason": "malformed"},
     /// Connections closed because the peer does not read.

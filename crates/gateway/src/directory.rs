@@ -10,6 +10,7 @@ use model::directory::{AgentEntry, DirectoryChange, OrganizationEntry, VersionEn
 use model::{AgentId, AgentVersionId, E164, OrganizationId, PhoneNumber, Trunk, TrunkId};
 use parking_lot::Mutex;
 use rpds::HashTrieMapSync;
+use tokio::sync::Notify;
 
 /// One state of the configuration. Cloning shares everything.
 #[derive(Clone, Default)]
@@ -64,6 +65,11 @@ impl Directory {
     #[must_use]
     pub fn numbered_version(&self, agent: AgentId, number: i64) -> Option<&Arc<VersionEntry>> {
         self.version(*self.numbered.get(&(agent, number))?)
+    }
+
+    /// The trunks that keep a registration with their carrier.
+    pub(crate) fn registering(&self) -> impl Iterator<Item = &Arc<Trunk>> {
+        self.trunks.values().filter(|trunk| trunk.outbound_config.as_ref().is_some_and(|c| c.register))
     }
 
     /// Whether some trunk lists the source. A trunk without a list lists nobody.
@@ -175,11 +181,12 @@ fn subtract<K: std::hash::Hash + Eq>(map: &mut HashTrieMapSync<K, u32>, key: K) 
 pub struct DirectoryHandle {
     current: Arc<ArcSwap<Directory>>,
     writer: Arc<Mutex<()>>,
+    changed: Arc<Notify>,
 }
 
 impl DirectoryHandle {
     pub(crate) fn new(initial: Vec<DirectoryChange>) -> Self {
-        let handle = Self { current: Arc::default(), writer: Arc::default() };
+        let handle = Self { current: Arc::default(), writer: Arc::default(), changed: Arc::default() };
         handle.reset(initial);
         handle
     }
@@ -198,6 +205,12 @@ impl DirectoryHandle {
             next.apply(change);
         }
         self.current.store(Arc::new(next));
+        self.changed.notify_one();
+    }
+
+    /// Waits for a change since the last wait. For one listener.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Replaces everything.
@@ -208,6 +221,7 @@ impl DirectoryHandle {
             next.apply(change);
         }
         self.current.store(Arc::new(next));
+        self.changed.notify_one();
     }
 }
 

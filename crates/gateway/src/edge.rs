@@ -18,12 +18,16 @@ use crate::counters::{Counter, Counters};
 use crate::directory::DirectoryHandle;
 use crate::hep::Hep;
 use crate::inbound_auth::InboundDigest;
+use crate::lane::Lanes;
 use crate::media_shard::MediaShards;
 use crate::record::{RecentRefusals, Records, RefusalLog};
 use crate::recording::Recordings;
+use crate::registration::Registrations;
+use crate::resolve::Names;
 use crate::rtp_ports::RtpPorts;
 use crate::settings::{Settings, UnknownSources};
 use crate::traces::Traces;
+use crate::transport::tls::Tls;
 use crate::transport::{Transports, Unsent};
 use crate::webhook::Webhooks;
 
@@ -60,6 +64,10 @@ pub(crate) struct Edge {
     /// INVITEs that were refused a moment ago.
     pub(crate) refused: RecentRefusals,
     pub(crate) routes: Routes,
+    pub(crate) tls: Tls,
+    pub(crate) names: Names,
+    pub(crate) lanes: Lanes,
+    pub(crate) registrations: Registrations,
     /// Keys the to-tags of stateless refusals.
     pub(crate) key: [u8; 16],
     pub(crate) draining: AtomicBool,
@@ -138,8 +146,8 @@ impl Edge {
     pub(crate) fn reachable_at(&self, hop: Hop) -> (String, u16) {
         let local = self.transports.local(hop);
         let port = local.map_or(hop.transport.default_port(), |l| l.port());
-        match &self.settings.advertise {
-            Some(advertise) => (advertise.host.clone(), advertise.port.unwrap_or(port)),
+        match self.settings.advertise.of(hop.transport) {
+            Some(advertise) => (advertise.host, advertise.port.unwrap_or(port)),
             None => {
                 let ip = match local.map(|l| l.ip().to_canonical()) {
                     Some(ip) if !ip.is_unspecified() => ip,
@@ -157,19 +165,22 @@ impl Edge {
         media
             .advertise
             .or_else(|| media.address.filter(|ip| !ip.is_unspecified()).filter(same_family))
-            .or_else(|| {
-                self.settings.advertise.as_ref().and_then(|a| a.host.parse().ok()).filter(same_family)
-            })
+            .or_else(|| self.settings.advertise.any().and_then(|a| a.host.parse().ok()).filter(same_family))
             .unwrap_or_else(|| self.routes.local_address(peer))
     }
 
-    /// How agents' URIs are built; `None` without a listener.
+    /// How agents' URIs are built, by the first transport there is; `None` without a listener.
     pub(crate) fn presence(&self) -> Option<SipPresence> {
         let udp = self.transports.udp.first().map(crate::transport::udp::Listener::local);
-        let tcp = self.transports.tcp_local.first().copied();
-        let listener: SocketAddr = udp.or(tcp)?;
-        let advertised = self.settings.advertise.as_ref();
-        let host = match (&self.settings.domain, advertised) {
+        let listeners = [
+            (Transport::Udp, udp),
+            (Transport::Tcp, self.transports.tcp_local.first().copied()),
+            (Transport::Tls, self.transports.tls_local.first().copied()),
+        ];
+        let mut listeners = listeners.into_iter().filter_map(|(transport, local)| Some((transport, local?)));
+        let (transport, listener): (_, SocketAddr) = listeners.next()?;
+        let advertised = self.settings.advertise.of(transport);
+        let host = match (&self.settings.domain, &advertised) {
             (Some(domain), _) => domain.clone(),
             (None, Some(advertise)) => advertise.host.clone(),
             (None, None) if listener.ip().is_unspecified() => advertise::default_address().to_string(),
@@ -178,9 +189,9 @@ impl Edge {
         let port = advertised.and_then(|a| a.port).unwrap_or(listener.port());
         Some(SipPresence {
             host: advertise::uri_host(&host),
-            port: (port != 5060).then_some(port),
-            transport: udp.is_none().then_some("tcp"),
-            sips: false,
+            port: (port != transport.default_port()).then_some(port),
+            transport: (transport == Transport::Tcp).then_some("tcp"),
+            sips: transport == Transport::Tls,
         })
     }
 }

@@ -15,12 +15,15 @@ mod hep;
 mod inbound;
 mod inbound_auth;
 mod inbound_routing;
+mod lane;
 mod listener;
 mod media_shard;
 mod outbound;
 mod probe;
 mod record;
 mod recording;
+mod registration;
+mod resolve;
 mod rtp_ports;
 mod settings;
 mod simulate;
@@ -39,19 +42,23 @@ use std::time::{Duration, Instant};
 
 use cluster::{CallInbox, Cluster};
 use model::directory::DirectoryChange;
+use signaling::Transport;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use counters::Count;
 pub use directory::{Directory, DirectoryHandle};
 pub use record::{Record, Waiting};
-pub use settings::{Advertise, MediaSettings, RateLimit, Settings, UnknownSources};
+pub use settings::{
+    Advertise, Advertised, LargeRequests, MediaSettings, RateLimit, Settings, TlsSettings, UnknownSources,
+};
+pub use transport::tls::{Described, check as check_tls};
 pub use webhook::Webhooks;
 
 use crate::calls::CallInput;
 use crate::counters::Counters;
 use crate::edge::Edge;
-use crate::transport::{Transports, tcp, udp};
+use crate::transport::{Transports, connections, stream, tls, udp};
 
 /// How often the end of the last call is looked for while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
@@ -79,7 +86,7 @@ pub struct GatewayStatus {
     pub rtp_ports_free: u32,
     /// RTP ports in all.
     pub rtp_ports_total: u32,
-    /// Open TCP connections.
+    /// Open TCP and TLS connections.
     pub connections: u32,
     /// Records lost because the queue to the node was full.
     pub records_lost: u64,
@@ -116,10 +123,24 @@ impl Gateway {
                 Some(udp) if address.port() == 0 && settings.udp.first() == Some(&address) => udp.local(),
                 _ => address,
             };
-            let bound = tcp::bind(wanted).or_else(|_| tcp::bind(address));
+            let bound = stream::bind(wanted).or_else(|_| stream::bind(address));
             tcp_listeners.push(bound.map_err(|e| cannot_bind("sip.tcp", address, &e))?);
         }
-        let tcp_local = tcp_listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+        let mut tls_listeners = Vec::new();
+        for &address in &settings.tls {
+            let bound = stream::bind(address);
+            tls_listeners.push(bound.map_err(|e| cannot_bind("sip.tls", address, &e))?);
+        }
+        let tls = tls::Tls::load(settings.tls_files.clone())?;
+        let names = resolve::Names::of_system().ok_or_else(|| StartError {
+            key: "sip.domain",
+            value: "names".to_owned(),
+            problem: "no name can be resolved on this machine: check /etc/resolv.conf".to_owned(),
+        })?;
+        let local = |listeners: &[tokio::net::TcpListener]| {
+            listeners.iter().filter_map(|l| l.local_addr().ok()).collect::<Vec<_>>()
+        };
+        let (tcp_local, tls_local) = (local(&tcp_listeners), local(&tls_listeners));
         let shards = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let shards = media_shard::MediaShards::start(shards, &counters).map_err(|error| StartError {
             key: "media.ports",
@@ -136,8 +157,9 @@ impl Gateway {
             records: record::Records::new(records),
             transports: Transports {
                 udp: udp_listeners,
-                tcp: tcp::Connections::new(),
+                streams: connections::Connections::new(),
                 tcp_local,
+                tls_local,
                 counters: Arc::clone(&counters),
             },
             counters,
@@ -168,6 +190,10 @@ impl Gateway {
             webhooks: webhook::Webhooks::new(settings.private_targets.clone()),
             refused: record::RecentRefusals::default(),
             routes: advertise::Routes::new(),
+            tls,
+            names,
+            lanes: lane::Lanes::default(),
+            registrations: registration::Registrations::default(),
             key: edge::random(),
             draining: AtomicBool::new(false),
             stop: stop.clone(),
@@ -176,9 +202,13 @@ impl Gateway {
         for index in 0..edge.transports.udp.len() {
             tokio::spawn(udp::serve(Arc::clone(&edge), index, stop.clone()));
         }
-        for listener in tcp_listeners {
-            tokio::spawn(tcp::serve(Arc::clone(&edge), listener, stop.clone()));
+        for (transport, listeners) in [(Transport::Tcp, tcp_listeners), (Transport::Tls, tls_listeners)] {
+            for listener in listeners {
+                tokio::spawn(stream::serve(Arc::clone(&edge), listener, transport, stop.clone()));
+            }
         }
+        tokio::spawn(watch_certificates(Arc::clone(&edge)));
+        tokio::spawn(registration::serve(Arc::clone(&edge)));
         tokio::spawn(commands::serve(Arc::clone(&edge), inbox));
         edge.cluster.set_sip_presence(edge.presence());
         Ok(Self { edge })
@@ -202,6 +232,12 @@ impl Gateway {
         self.edge.transports.tcp_local.clone()
     }
 
+    /// Addresses of the TLS listeners, with the ports they got.
+    #[must_use]
+    pub fn local_tls(&self) -> Vec<SocketAddr> {
+        self.edge.transports.tls_local.clone()
+    }
+
     /// How it is doing now.
     #[must_use]
     pub fn status(&self) -> GatewayStatus {
@@ -210,22 +246,26 @@ impl Gateway {
             active_calls: edge.call_limit.live(),
             rtp_ports_free: edge.rtp_ports.free(),
             rtp_ports_total: edge.rtp_ports.total(),
-            connections: u32::try_from(edge.transports.tcp.len()).unwrap_or(u32::MAX),
+            connections: u32::try_from(edge.transports.streams.len()).unwrap_or(u32::MAX),
             records_lost: edge.records.lost(),
             counters: edge.counters.read(),
             draining: edge.is_draining(),
         }
     }
 
-    /// Forgets the detected local addresses: the machine's may have changed.
+    /// Forgets the detected local addresses, and reads certificates and name servers anew: the machine's may have
+    /// changed.
     pub fn reload(&self) {
         self.edge.routes.forget();
+        self.edge.names.reload();
+        self.edge.tls.reload(true);
         self.edge.cluster.set_sip_presence(self.edge.presence());
     }
 
     /// Takes no new calls, and returns when none is live or `node.drain_timeout` has passed.
     pub async fn drain(&self) {
         self.edge.draining.store(true, Ordering::Relaxed);
+        self.edge.registrations.end();
         let _ = tokio::time::timeout(self.edge.settings.drain_timeout, self.idle()).await;
     }
 
@@ -237,7 +277,9 @@ impl Gateway {
             // A call whose queue is full is told when it has caught up; the limit below bounds the wait.
             let _ = tokio::time::timeout(LAST_BYES, call.send(CallInput::Drain)).await;
         }
+        self.edge.registrations.end();
         let _ = tokio::time::timeout(LAST_BYES, self.idle()).await;
+        let _ = tokio::time::timeout(LAST_BYES, self.edge.registrations.ended()).await;
         self.edge.stop.cancel();
         self.edge.shards.stop();
     }
@@ -246,6 +288,17 @@ impl Gateway {
         while self.edge.call_limit.live() > 0 {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
+    }
+}
+
+/// Takes new certificates as their files change.
+async fn watch_certificates(edge: Arc<Edge>) {
+    loop {
+        tokio::select! {
+            () = edge.stop.cancelled() => return,
+            () = tokio::time::sleep(tls::LOOK) => {}
+        }
+        edge.tls.reload(false);
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) async fn prepare(
             advice: "Set the trunk's outbound_config with PUT /core/trunks/{id}.",
         });
     };
-    let targets = Targets::of(&carrier)?;
+    let targets = Targets::of(&carrier);
     let limit = Duration::from_millis(config.answer_timeout_ms.into());
     let agent = agent_link::prepare(edge, config, facts, call);
     let agent = match tokio::time::timeout(limit, agent).await {
@@ -96,7 +96,11 @@ pub(crate) fn carrier_uri(carrier: &OutboundConfig, hop: Hop) -> String {
 }
 
 fn transport_parameter(hop: Hop) -> &'static str {
-    if hop.transport == Transport::Tcp { ";transport=tcp" } else { "" }
+    match hop.transport {
+        Transport::Udp => "",
+        Transport::Tcp => ";transport=tcp",
+        Transport::Tls => ";transport=tls",
+    }
 }
 
 /// The INVITE: callee in Request-URI and To, caller ID in From and P-Asserted-Identity (RFC 3325), both E.164 with `+`.

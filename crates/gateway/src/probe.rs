@@ -1,5 +1,6 @@
 //! Whether a trunk's carrier answers: OPTIONS (RFC 3261 11), sent like an INVITE would be, and never a call.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::calls::{CallInput, MAILBOX};
 use crate::edge::Edge;
-use crate::outbound::{self, Failure};
+use crate::outbound;
 use crate::targets::Targets;
 
 /// How long a carrier may take; a person waits for the answer.
@@ -22,15 +23,19 @@ pub(crate) async fn ask(edge: &Arc<Edge>, trunk: TrunkId) -> Probed {
     let Some(carrier) = carrier else {
         return Probed { detail: "The trunk has no usable outbound_config.".to_owned(), ..Probed::default() };
     };
-    let mut targets = match Targets::of(&carrier) {
-        Ok(targets) => targets,
-        Err(failure) => return failed(&failure),
-    };
-    let hop = match targets.next(edge, &mut Vec::new()).await {
+    let mut targets = Targets::of(&carrier);
+    let mut steps = Vec::new();
+    let hop = match targets.next(edge, &mut steps).await {
         Ok(hop) => hop,
-        Err(failure) => return failed(&failure),
+        Err(failure) => {
+            let details: Vec<&str> =
+                steps.iter().map(|step| step.detail.as_str()).chain([failure.detail.as_str()]).collect();
+            let detail = format!("{}. {}", capital(&details.join("; ")), failure.advice);
+            return Probed { resolved: texts(&targets.tried), detail, ..Probed::default() };
+        }
     };
-    let mut probed = Probed { resolved: vec![hop.remote.to_string()], ..Probed::default() };
+    let mut probed = Probed { resolved: texts(&targets.tried), ..Probed::default() };
+    probed.tls = edge.transports.streams.tls(hop.flow);
     let uri = outbound::carrier_uri(&carrier, hop);
     let begun = Instant::now();
     let mut options = Options::send(edge.identity(hop), &uri, hop, begun);
@@ -85,9 +90,8 @@ pub(crate) async fn ask(edge: &Arc<Edge>, trunk: TrunkId) -> Probed {
     probed
 }
 
-fn failed(failure: &Failure) -> Probed {
-    let detail = format!("{}. {}", capital(&failure.detail), failure.advice);
-    Probed { detail, ..Probed::default() }
+fn texts(addresses: &[SocketAddr]) -> Vec<String> {
+    addresses.iter().map(ToString::to_string).collect()
 }
 
 fn capital(text: &str) -> String {

@@ -16,12 +16,18 @@ pub struct Settings {
     pub udp: Vec<SocketAddr>,
     /// `sip.tcp`; port 0 picks a free one.
     pub tcp: Vec<SocketAddr>,
+    /// `sip.tls`; port 0 picks a free one.
+    pub tls: Vec<SocketAddr>,
+    /// `sip.tls_cert` and its like.
+    pub tls_files: TlsSettings,
+    /// `sip.large_requests`.
+    pub large_requests: LargeRequests,
     /// `sip.domain`: host part of agent URIs; the advertised address when not set.
     pub domain: Option<String>,
     /// `sip.domains`: Request-URI hosts that are ours; empty means any.
     pub domains: Vec<String>,
     /// `sip.advertise`: what Via and Contact carry; detected when not set.
-    pub advertise: Option<Advertise>,
+    pub advertise: Advertised,
     /// `sip.unknown_sources`.
     pub unknown_sources: UnknownSources,
     /// `sip.refusals`: how many refusals a source that no trunk lists gets; `None` is no limit.
@@ -38,6 +44,64 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// `net.private_targets`: which private addresses tenants may name.
     pub private_targets: PrivateTargets,
+}
+
+/// PEM files of TLS.
+#[derive(Debug, Clone, Default)]
+pub struct TlsSettings {
+    /// `sip.tls_cert`: our certificate chain, for peers of the listeners and for carriers that ask for one.
+    pub cert: Option<PathBuf>,
+    /// `sip.tls_key`: its private key.
+    pub key: Option<PathBuf>,
+    /// `sip.tls_ca`: roots for carriers' certificates, besides the system's.
+    pub ca: Option<PathBuf>,
+    /// `sip.tls_client_ca`: peers of the listeners must present a certificate of it.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// How a request over 1,300 bytes is sent on a UDP trunk (RFC 3261 18.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LargeRequests {
+    /// By UDP, in fragments.
+    #[default]
+    Udp,
+    /// By TCP when the carrier takes it, else by UDP.
+    Tcp,
+}
+
+/// What the outside sees of the listeners: for all of a transport, or for those without an entry of their own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Advertised {
+    /// For every transport. Its port is that of UDP and TCP.
+    pub all: Option<Advertise>,
+    /// For UDP.
+    pub udp: Option<Advertise>,
+    /// For TCP.
+    pub tcp: Option<Advertise>,
+    /// For TLS.
+    pub tls: Option<Advertise>,
+}
+
+impl Advertised {
+    /// Host and, where it differs from the listener's, port of a transport.
+    pub(crate) fn of(&self, transport: signaling::Transport) -> Option<Advertise> {
+        use signaling::Transport;
+        let own = match transport {
+            Transport::Udp => &self.udp,
+            Transport::Tcp => &self.tcp,
+            Transport::Tls => &self.tls,
+        };
+        own.clone().or_else(|| {
+            let all = self.all.clone()?;
+            Some(if transport == Transport::Tls { Advertise { port: None, ..all } } else { all })
+        })
+    }
+
+    /// The first that is given, for what knows no transport.
+    #[must_use]
+    pub fn any(&self) -> Option<&Advertise> {
+        [&self.all, &self.udp, &self.tcp, &self.tls].into_iter().flatten().next()
+    }
 }
 
 /// A host, and a port when the outside sees another one than the listener's.
@@ -94,9 +158,12 @@ impl Default for Settings {
             node_name: "tandem".to_owned(),
             udp: vec![any],
             tcp: vec![any],
+            tls: Vec::new(),
+            tls_files: TlsSettings::default(),
+            large_requests: LargeRequests::Udp,
             domain: None,
             domains: Vec::new(),
-            advertise: None,
+            advertise: Advertised::default(),
             unknown_sources: UnknownSources::Reject,
             refusals: Some(RateLimit { count: 200, window: Duration::from_secs(10) }),
             session_timer: signaling::SessionTimer::default(),

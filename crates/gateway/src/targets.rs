@@ -11,11 +11,11 @@ use signaling::{Hop, Transport};
 
 use crate::edge::Edge;
 use crate::outbound::Failure;
-use crate::transport::tcp;
+use crate::transport::connections::Peer;
+use crate::transport::stream;
 
-/// Longest a name may take to resolve.
-const RESOLVE: Duration = Duration::from_secs(5);
-/// Longest a connection to a target may take while there is another one.
+/// Longest a connection to a target may take while there is another one; a TLS handshake gets
+/// twice as long.
 const CONNECT_WITH_OTHERS: Duration = Duration::from_millis(750);
 /// Targets a call tries, at most.
 const MAX_TARGETS: usize = 16;
@@ -26,25 +26,28 @@ pub(crate) struct Targets {
     /// Addresses that have not been resolved.
     addresses: VecDeque<CarrierAddress>,
     found: VecDeque<SocketAddr>,
+    /// The host they were found for: who must show a certificate for it.
+    host: String,
     left: usize,
+    /// What was tried.
+    pub(crate) tried: Vec<SocketAddr>,
 }
 
 impl Targets {
-    pub(crate) fn of(carrier: &OutboundConfig) -> Result<Self, Failure> {
-        let transport = match carrier.transport {
-            model::Transport::Udp => Transport::Udp,
-            model::Transport::Tcp => Transport::Tcp,
-            model::Transport::Tls => {
-                return Err(Failure {
-                    rule: "transport",
-                    reason: "tls_not_available",
-                    detail: "SIP_TRANSPORT_TLS is not carried by this release, and a call is never sent in clear instead".to_owned(),
-                    advice: "Set the trunk's outbound_config.transport to SIP_TRANSPORT_UDP or SIP_TRANSPORT_TCP.",
-                });
-            }
-        };
+    pub(crate) fn of(carrier: &OutboundConfig) -> Self {
         let addresses = std::iter::once(&carrier.address).chain(&carrier.fallback_addresses).cloned();
-        Ok(Self { transport, addresses: addresses.collect(), found: VecDeque::new(), left: MAX_TARGETS })
+        Self {
+            transport: match carrier.transport {
+                model::Transport::Udp => Transport::Udp,
+                model::Transport::Tcp => Transport::Tcp,
+                model::Transport::Tls => Transport::Tls,
+            },
+            addresses: addresses.collect(),
+            found: VecDeque::new(),
+            host: String::new(),
+            left: MAX_TARGETS,
+            tried: Vec::new(),
+        }
     }
 
     /// Whether there may be another one.
@@ -73,24 +76,45 @@ impl Targets {
         if self.found.is_empty()
             && let Some(address) = self.addresses.pop_front()
         {
-            self.found = resolve(&address, self.transport).await?.into();
+            let CarrierAddress { host, port } = address;
+            let found = edge.names.resolve(&host, port, self.transport).await;
+            self.found = found.map_err(unreachable)?.into();
+            self.host = host;
         }
         let Some(remote) = self.found.pop_front() else {
             return Err(unreachable("the carrier's name has no address".to_owned()));
         };
+        self.tried.push(remote);
         check(&edge.settings.private_targets, remote)?;
         let limit = self.has_more().then_some(CONNECT_WITH_OTHERS);
-        let flow = match self.transport {
-            Transport::Udp => edge
-                .transports
-                .udp_flow(remote)
-                .ok_or_else(|| unreachable(format!("no UDP listener of this node can reach {remote}")))?,
-            Transport::Tcp | Transport::Tls => tcp::connect(edge, remote, limit, &edge.stop)
-                .await
-                .map_err(|error| unreachable(format!("no connection to {remote}: {error}")))?,
-        };
-        Ok(Hop { transport: self.transport, remote, flow })
+        reach(edge, self.transport, remote, &self.host, limit).await
     }
+}
+
+/// The way to an address: by the UDP listener that reaches it, or by a connection.
+pub(crate) async fn reach(
+    edge: &Arc<Edge>,
+    transport: Transport,
+    remote: SocketAddr,
+    host: &str,
+    limit: Option<Duration>,
+) -> Result<Hop, Failure> {
+    let name = match transport {
+        Transport::Udp => {
+            let flow = edge.transports.udp_flow(remote);
+            let none = || unreachable(format!("no UDP listener of this node can reach {remote}"));
+            return Ok(Hop { transport, remote, flow: flow.ok_or_else(none)? });
+        }
+        Transport::Tcp => None,
+        Transport::Tls => Some(host.into()),
+    };
+    let connected = stream::connect(edge, Peer { transport, remote, name }, limit).await;
+    let via = transport.as_via();
+    let flow = connected.map_err(|error| Failure {
+        rule: if transport == Transport::Tls { "carrier_tls" } else { "carrier_address" },
+        ..unreachable(format!("no {via} connection to {remote}: {error}"))
+    })?;
+    Ok(Hop { transport, remote, flow })
 }
 
 fn unreachable(detail: String) -> Failure {
@@ -98,7 +122,7 @@ fn unreachable(detail: String) -> Failure {
         rule: "carrier_address",
         reason: "carrier_unreachable",
         detail,
-        advice: "Check the trunk's address, port and transport, and this node's sip.udp and sip.tcp listeners.",
+        advice: "Check the trunk's address, port and transport, the carrier's certificate for TLS, and this node's listeners.",
     }
 }
 
@@ -110,26 +134,4 @@ fn check(targets: &PrivateTargets, found: SocketAddr) -> Result<(), Failure> {
         detail: format!("{found} {refused}"),
         advice: "Give the trunk an address of the carrier's, or have the operator allow this one in net.private_targets.",
     })
-}
-
-/// A literal, or the A and AAAA records of a name.
-async fn resolve(address: &CarrierAddress, transport: Transport) -> Result<Vec<SocketAddr>, Failure> {
-    let port = address.port.unwrap_or(transport.default_port());
-    if let Some(ip) = address.ip() {
-        return Ok(vec![SocketAddr::new(ip.to_canonical(), port)]);
-    }
-    let looked_up = tokio::net::lookup_host((address.host.as_str(), port));
-    match tokio::time::timeout(RESOLVE, looked_up).await {
-        Ok(Ok(addresses)) => {
-            let mut found = Vec::new();
-            for address in addresses {
-                if !found.contains(&address) {
-                    found.push(address);
-                }
-            }
-            Ok(found)
-        }
-        Ok(Err(error)) => Err(unreachable(format!("{} does not resolve: {error}", address.host))),
-        Err(_) => Err(unreachable(format!("{} does not resolve within 5 s", address.host))),
-    }
 }

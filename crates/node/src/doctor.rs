@@ -25,6 +25,9 @@ const OTHER_FILES: u64 = 2_048;
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
 /// 2026-01-01: an earlier clock was never set.
 const CLOCK_FLOOR: Duration = Duration::from_secs(1_767_225_600);
+/// Days before its end in which a certificate should be renewed.
+const DAYS_TO_RENEW: i64 = 14;
+const MICROSECONDS_A_DAY: i64 = 86_400_000_000;
 /// How long a name may take to resolve.
 const RESOLVE: Duration = Duration::from_secs(5);
 
@@ -99,6 +102,7 @@ pub(crate) async fn run(settings: Settings, as_json: bool) -> Result<ExitCode, F
     listeners(&settings, node.is_some(), &mut findings);
     rtp_ports(&settings, node.is_some(), &mut findings);
     advertised(&settings, &mut findings).await;
+    certificate(&settings, &mut findings);
     open_files(&settings, &mut findings);
     if as_json {
         answer(findings.to_json())?;
@@ -285,8 +289,12 @@ fn listeners(settings: &Settings, running: bool, findings: &mut Findings) {
     for &address in &settings.gateway.tcp {
         look("sip.tcp", address, tcp(address));
     }
-    if settings.gateway.udp.is_empty() && settings.gateway.tcp.is_empty() {
-        findings.fault("sip.udp", "there is no SIP listener", "set sip.udp or sip.tcp");
+    for &address in &settings.gateway.tls {
+        look("sip.tls", address, tcp(address));
+    }
+    let gateway = &settings.gateway;
+    if gateway.udp.is_empty() && gateway.tcp.is_empty() && gateway.tls.is_empty() {
+        findings.fault("sip.udp", "there is no SIP listener", "set sip.udp, sip.tcp or sip.tls");
     }
 }
 
@@ -315,7 +323,7 @@ fn rtp_ports(settings: &Settings, running: bool, findings: &mut Findings) {
 
 async fn advertised(settings: &Settings, findings: &mut Findings) {
     let key = "sip.advertise";
-    if let Some(advertise) = &settings.gateway.advertise {
+    if let Some(advertise) = settings.gateway.advertise.any() {
         let host = advertise.host.clone();
         let resolved = tokio::task::spawn_blocking(move || {
             (host.as_str(), 5_060).to_socket_addrs().map(|mut a| a.next())
@@ -363,6 +371,54 @@ fn default_route() -> Option<IpAddr> {
     // RFC 5737 documentation address: never reached, only routed.
     socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
     socket.local_addr().ok().map(|a| a.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+/// Whether the TLS files can be used, how long the certificate is good for, and whether it is for the name peers use.
+fn certificate(settings: &Settings, findings: &mut Findings) {
+    let described = match gateway::check_tls(&settings.gateway.tls_files) {
+        Ok(Some(described)) => described,
+        Ok(None) => return,
+        Err(error) => {
+            return findings.fault(
+                error.key,
+                format!("{}: {}", error.value, error.problem),
+                "give sip.tls_cert and sip.tls_key a certificate chain and its key in PEM",
+            );
+        }
+    };
+    let key = "sip.tls_cert";
+    let (subject, ends) = (&described.subject, described.not_after);
+    let left = ends.0.saturating_sub(model::Timestamp::now().0) / MICROSECONDS_A_DAY;
+    if left < 0 {
+        findings.fault(
+            key,
+            format!("{subject} ended {ends}"),
+            "renew it: no peer that checks it will connect",
+        );
+    } else if left < DAYS_TO_RENEW {
+        findings.warning(
+            key,
+            format!("{subject} ends {ends}, in {left} days"),
+            "renew it; a running node takes the new file by itself",
+        );
+    } else {
+        findings.ok(key, format!("{subject} is good until {ends}"));
+    }
+    let seen = settings.gateway.advertise.tls.as_ref().or(settings.gateway.advertise.any());
+    let Some(host) = settings.gateway.domain.as_deref().or(seen.map(|a| a.host.as_str())) else { return };
+    if !described.names.iter().any(|name| is_for(name, host)) {
+        findings.warning(
+            key,
+            format!("it is for {}, not for {host}", described.names.join(", ")),
+            "take a certificate whose subject alternative names hold the name peers connect to",
+        );
+    }
+}
+
+/// Whether a certificate's name is for a host: the same, or a wildcard for its first label (RFC 6125 6.4.3).
+fn is_for(name: &str, host: &str) -> bool {
+    let under = |wild: &str| host.split_once('.').is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(wild));
+    name.eq_ignore_ascii_case(host) || name.strip_prefix("*.").is_some_and(under)
 }
 
 fn open_files(settings: &Settings, findings: &mut Findings) {

@@ -113,6 +113,9 @@ impl Node {
         for address in gateway.local_udp() {
             tracing::info!("listening kind=sip/udp addr={address}");
         }
+        for address in gateway.local_tls() {
+            tracing::info!("listening kind=sip/tls addr={address}");
+        }
         for address in gateway.local_tcp() {
             tracing::info!("listening kind=sip/tcp addr={address}");
         }

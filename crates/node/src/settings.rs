@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gateway::{Advertise, RateLimit, UnknownSources};
+use gateway::{Advertise, Advertised, LargeRequests, RateLimit, TlsSettings, UnknownSources};
 use model::PrivateTargets;
 
 pub(crate) use key::help;
@@ -82,6 +82,31 @@ impl Values {
         Ok(signaling::SessionTimer { interval, min })
     }
 
+    /// The PEM files of TLS: a certificate with its key, and both where there is a TLS listener.
+    fn tls_files(&self) -> Result<TlsSettings, BadSetting> {
+        let file = |key: &str| self.get(key, None, "must be a file's path", |t| path(t).map(Some));
+        let files = TlsSettings {
+            cert: file("sip.tls_cert")?,
+            key: file("sip.tls_key")?,
+            ca: file("sip.tls_ca")?,
+            client_ca: file("sip.tls_client_ca")?,
+        };
+        let rules = [
+            ("sip.tls", "sip.tls_cert", files.cert.is_none()),
+            ("sip.tls_client_ca", "sip.tls_cert", files.cert.is_none()),
+            ("sip.tls_cert", "sip.tls_key", files.key.is_none()),
+            ("sip.tls_key", "sip.tls_cert", files.cert.is_none()),
+        ];
+        for (key, other, missing) in rules {
+            let given = self.0.0.get(key).filter(|given| missing && given.value != "none");
+            if let Some(given) = given {
+                let rule = format!("needs {other}, too");
+                return Err(SettingError::new(key, &given.value, rule).from(given.origin.clone()).into());
+            }
+        }
+        Ok(files)
+    }
+
     fn settings(&self) -> Result<Settings, BadSetting> {
         let defaults = gateway::Settings::default();
         let data_dir =
@@ -134,15 +159,24 @@ impl Values {
             )?,
             udp: self.get("sip.udp", defaults.udp, addresses, socket_addresses)?,
             tcp: self.get("sip.tcp", defaults.tcp, addresses, socket_addresses)?,
+            tls: self.get("sip.tls", defaults.tls, addresses, socket_addresses)?,
+            tls_files: self.tls_files()?,
+            large_requests: self.get("sip.large_requests", LargeRequests::Udp, "must be udp or tcp", |t| {
+                match t {
+                    "udp" => Some(LargeRequests::Udp),
+                    "tcp" => Some(LargeRequests::Tcp),
+                    _ => None,
+                }
+            })?,
             domain: self.get("sip.domain", None, "must be a host name", |t| host(t).map(Some))?,
             domains: self.get("sip.domains", Vec::new(), "must be a list of host names", |t| {
                 t.split(',').map(str::trim).filter(|d| !d.is_empty()).map(host).collect()
             })?,
             advertise: self.get(
                 "sip.advertise",
-                None,
-                "must be a host or address with an optional port",
-                advertise,
+                Advertised::default(),
+                "must be a host or address with an optional port, or a list of such with udp=, tcp= or tls= before them",
+                advertised,
             )?,
             unknown_sources: self.get(
                 "sip.unknown_sources",
@@ -232,8 +266,22 @@ fn host(text: &str) -> Option<String> {
     text.parse::<model::CarrierAddress>().ok().filter(|a| a.port.is_none()).map(|a| a.host)
 }
 
-fn advertise(text: &str) -> Option<Option<Advertise>> {
-    text.parse::<model::CarrierAddress>().ok().map(|a| Some(Advertise { host: a.host, port: a.port }))
+fn advertised(text: &str) -> Option<Advertised> {
+    let mut advertised = Advertised::default();
+    for entry in text.split(',').map(str::trim) {
+        let (place, address) = match entry.split_once('=') {
+            None => (&mut advertised.all, entry),
+            Some(("udp", address)) => (&mut advertised.udp, address),
+            Some(("tcp", address)) => (&mut advertised.tcp, address),
+            Some(("tls", address)) => (&mut advertised.tls, address),
+            Some(_) => return None,
+        };
+        let address = address.parse::<model::CarrierAddress>().ok()?;
+        if place.replace(Advertise { host: address.host, port: address.port }).is_some() {
+            return None;
+        }
+    }
+    Some(advertised)
 }
 
 fn socket_addresses(text: &str) -> Option<Vec<SocketAddr>> {
@@ -295,6 +343,30 @@ mod tests {
         }
         assert!(set(&["http.metrics_listen=none", "sip.domains=any", "media.address=any"]).is_ok());
         assert!(set(&["sip.typo=1"]).unwrap_err().contains("no such setting"));
-        assert!(set(&["sip.tls=0.0.0.0:5061"]).unwrap_err().contains("not available"));
+        assert!(set(&["bus.url=nats://x"]).unwrap_err().contains("not available"));
+    }
+
+    #[test]
+    fn a_tls_listener_needs_a_certificate_and_a_certificate_its_key() {
+        for (given, needed) in [
+            (vec!["sip.tls=0.0.0.0:5061"], "sip.tls_cert"),
+            (vec!["sip.tls_cert=/c.pem"], "sip.tls_key"),
+            (vec!["sip.tls_key=/k.pem"], "sip.tls_cert"),
+            (vec!["sip.tls_client_ca=/ca.pem"], "sip.tls_cert"),
+        ] {
+            let line = set(&given).unwrap_err();
+            assert!(line.contains(&format!("needs {needed}")), "{line}");
+        }
+        assert!(set(&["sip.tls=0.0.0.0:5061", "sip.tls_cert=/c.pem", "sip.tls_key=/k.pem"]).is_ok());
+    }
+
+    #[test]
+    fn each_transport_may_be_seen_elsewhere() {
+        let seen = set(&["sip.advertise=sip.example:5080, tls=tls.example"]).unwrap().gateway.advertise;
+        assert_eq!(seen.all.unwrap().port, Some(5080));
+        assert_eq!(seen.tls.unwrap().host, "tls.example");
+        for bad in ["sctp=a.example", "a.example,b.example", "udp=a b", ""] {
+            assert!(set(&[&format!("sip.advertise={bad}")]).is_err(), "{bad}");
+        }
     }
 }

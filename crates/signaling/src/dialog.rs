@@ -1,7 +1,7 @@
 //! Dialogs (RFC 3261 12): who is at the other end, over which route, and which request comes next.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::hop::{Hop, Transport};
 use crate::message::{Head, HeaderName, NameAddr, Request, RequestBuilder, Response, Uri};
@@ -108,7 +108,12 @@ impl Dialog {
             Some(route) if strict => route.uri.text,
             _ => &self.target,
         };
-        let hop = next_hop(first.map_or(&self.target, |route| route.uri.text), self.hop);
+        let hop = match first {
+            // Only the Request-URI tells where a strict router is, and only by an address.
+            Some(route) if strict => next_hop(route.uri.text, self.hop, true).unwrap_or(self.hop),
+            Some(route) => next_hop(route.uri.text, self.hop, true).unwrap_or_else(|hop| hop),
+            None => next_hop(&self.target, self.hop, false).unwrap_or_else(|hop| hop),
+        };
         let mut builder = RequestBuilder::new(method, uri)
             .header(
                 HeaderName::Via,
@@ -143,22 +148,47 @@ fn record_routes(head: &Head) -> impl Iterator<Item = Box<str>> {
     head.list(HeaderName::RecordRoute).take(MAX_ROUTES).map(|route| clean(route).into())
 }
 
-/// Where a request for `uri` goes when the dialog runs over `dialog`: the address the URI names, when it names one
-/// of the same transport; else where the peer's messages come from. A stream's connection is used on. A name, or
-/// another transport, wants a resolver or a new connection, which only the caller has.
-pub(crate) fn next_hop(uri: &str, dialog: Hop) -> Hop {
-    let Some(uri) = Uri::parse(uri) else { return dialog };
-    if dialog.transport.is_reliable() {
-        return dialog;
-    }
-    let other = uri.param("transport").is_some_and(|t| !t.eq_ignore_ascii_case("udp"))
-        || uri.scheme.eq_ignore_ascii_case("sips");
-    match uri.host.trim_matches(['[', ']']).parse() {
-        Ok(ip) if !other => {
-            let port = uri.port.unwrap_or(Transport::Udp.default_port());
-            Hop { remote: SocketAddr::new(ip, port), ..dialog }
+/// Where a request for `uri` goes when the dialog runs over `dialog`. `Err` is a hop by URI: another transport, a host
+/// name, or another connection, which want a resolver that only the caller has. `routed` is a proxy's URI, which stands
+/// for itself; a peer's own Contact is passed over where its messages tell better: over a stream its connection is
+/// used on (RFC 5923), and a private address behind a public one is a NAT's inside.
+pub(crate) fn next_hop(uri: &str, dialog: Hop, routed: bool) -> Result<Hop, Hop> {
+    let Some(uri) = Uri::parse(uri).filter(Uri::is_sip) else { return Ok(dialog) };
+    let transport = match uri.param("transport") {
+        _ if uri.scheme.eq_ignore_ascii_case("sips") => Transport::Tls,
+        None => dialog.transport,
+        Some(name) if name.eq_ignore_ascii_case("udp") => Transport::Udp,
+        // `;transport=tcp` over TLS is TLS with an old name (RFC 3261 26.2.2).
+        Some(name) if name.eq_ignore_ascii_case("tcp") && dialog.transport == Transport::Tls => {
+            Transport::Tls
         }
-        _ => dialog,
+        Some(name) if name.eq_ignore_ascii_case("tcp") => Transport::Tcp,
+        Some(name) if name.eq_ignore_ascii_case("tls") => Transport::Tls,
+        Some(_) => return Ok(dialog),
+    };
+    let same = transport == dialog.transport;
+    let found = |remote| Hop { transport, remote, flow: Hop::BY_URI };
+    let Ok(ip) = uri.host.trim_matches(['[', ']']).parse::<IpAddr>() else {
+        let kept = same && transport.is_reliable() && !routed;
+        return if kept { Ok(dialog) } else { Err(found(dialog.remote)) };
+    };
+    let ip = ip.to_canonical();
+    let remote = SocketAddr::new(ip, uri.port.unwrap_or(transport.default_port()));
+    let here = ip == dialog.remote.ip().to_canonical();
+    let inside = !routed && is_private(ip) && !is_private(dialog.remote.ip().to_canonical());
+    if same && (inside || (transport.is_reliable() && (here || !routed))) {
+        return Ok(dialog);
+    }
+    if same && remote.is_ipv4() == dialog.remote.is_ipv4() && !transport.is_reliable() {
+        return Ok(Hop { remote, ..dialog });
+    }
+    Err(found(remote))
+}
+
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
 
@@ -175,17 +205,62 @@ mod tests {
 
     #[test]
     fn the_next_hop_is_what_the_uri_names_when_it_can_be_used() {
-        let at = |uri: &str| next_hop(uri, hop()).remote.to_string();
+        let at = |uri: &str| next_hop(uri, hop(), false).map(|hop| hop.remote.to_string()).unwrap();
         assert_eq!(at("sip:a@198.51.100.1"), "198.51.100.1:5060");
-        assert_eq!(at("sip:a@[2001:db8::1]:5070;transport=UDP"), "[2001:db8::1]:5070");
-        assert_eq!(next_hop("sip:198.51.100.1", hop()).flow, 3);
-        for elsewhere in
-            ["sip:pbx.example", "sip:198.51.100.1;transport=tcp", "sips:198.51.100.1", "tel:+1", "junk"]
-        {
-            assert_eq!(at(elsewhere), UDP, "{elsewhere}");
+        assert_eq!(next_hop("sip:198.51.100.1", hop(), false).unwrap().flow, 3);
+        // A NAT's inside, and what cannot be reached at all.
+        for here in ["sip:a@192.168.1.7:5062", "tel:+1", "sip:198.51.100.1;transport=ws", "junk"] {
+            assert_eq!(at(here), UDP, "{here}");
         }
+        assert_eq!(
+            next_hop("sip:192.168.1.7;lr", hop(), true).unwrap().remote.to_string(),
+            "192.168.1.7:5060"
+        );
         let tcp = Hop { transport: Transport::Tcp, ..hop() };
-        assert_eq!(next_hop("sip:a@198.51.100.1", tcp), tcp);
+        for uri in
+            ["sip:a@198.51.100.1", "sip:a@pbx.example;transport=tcp", "sip:a@203.0.113.9;transport=TCP"]
+        {
+            assert_eq!(next_hop(uri, tcp, false), Ok(tcp), "{uri}");
+        }
+        assert_eq!(next_hop("sip:203.0.113.9;transport=tcp;lr", tcp, true), Ok(tcp));
+    }
+
+    #[test]
+    fn another_transport_connection_or_name_is_the_callers_to_find() {
+        let by_uri = |uri: &str, dialog, routed| {
+            let hop = next_hop(uri, dialog, routed).unwrap_err();
+            assert_eq!(hop.flow, Hop::BY_URI);
+            (hop.transport, hop.remote.to_string())
+        };
+        let tcp = Hop { transport: Transport::Tcp, ..hop() };
+        assert_eq!(by_uri("sip:pbx.example", hop(), false), (Transport::Udp, UDP.to_owned()));
+        assert_eq!(
+            by_uri("sip:[2001:db8::1]:5070", hop(), false),
+            (Transport::Udp, "[2001:db8::1]:5070".to_owned())
+        );
+        let routed = by_uri("sip:198.51.100.1;transport=tcp;lr", hop(), true);
+        assert_eq!(routed, (Transport::Tcp, "198.51.100.1:5060".to_owned()));
+        assert_eq!(by_uri("sips:198.51.100.1", tcp, false), (Transport::Tls, "198.51.100.1:5061".to_owned()));
+        assert_eq!(
+            by_uri("sip:198.51.100.1;lr", tcp, true),
+            (Transport::Tcp, "198.51.100.1:5060".to_owned())
+        );
+        assert_eq!(by_uri("sip:a@198.51.100.1;transport=udp", tcp, false).0, Transport::Udp);
+    }
+
+    #[test]
+    fn a_message_tells_its_way() {
+        let way = |text: &str| {
+            let way = crate::hop::Way::of(&bytes::Bytes::from(text.replace('\n', "\r\n"))).unwrap();
+            (way.host.into_string(), way.port)
+        };
+        let rest = "Via: SIP/2.0/TCP h.example:5070;branch=z9hG4bK1;received=192.0.2.7\nFrom: <sip:a@h>;tag=f\nTo: <sip:b@h>;tag=t\nCall-ID: c\nCSeq: 1 BYE\nContent-Length: 0\n\n";
+        let to = way(&format!("BYE sip:a@[2001:db8::1]:5062 SIP/2.0\nMax-Forwards: 1\n{rest}"));
+        assert_eq!(to, ("2001:db8::1".to_owned(), Some(5062)));
+        let routed =
+            format!("BYE sip:a@h SIP/2.0\nMax-Forwards: 1\nRoute: <sip:p.example;lr>, <sip:q;lr>\n{rest}");
+        assert_eq!(way(&routed), ("p.example".to_owned(), None));
+        assert_eq!(way(&format!("SIP/2.0 200 OK\n{rest}")), ("192.0.2.7".to_owned(), Some(5070)));
     }
 
     fn message(text: &str) -> Message {

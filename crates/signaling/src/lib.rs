@@ -7,11 +7,12 @@ pub mod digest;
 pub mod hop;
 pub mod message;
 mod options;
+pub mod register;
 mod session;
 pub mod stateless;
 pub mod transaction;
 
-pub use hop::{Hop, Transmit, Transport};
+pub use hop::{Hop, Transmit, Transport, Way};
 pub use message::{
     CSeq, HeaderName, Malformed, Message, Method, NameAddr, Peek, Replaces, Request, RequestBuilder,
     Response, ResponseBuilder, StatusCode, StreamItem, StreamParser, Uri, Via, masked,

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use cluster::{Registration, RegistrationState};
 use model::{Conversation, ConversationStatus, MediaEncryption, Timestamp, Transport, Trunk};
 use serde::Serialize;
 use store::{ConversationFilter, Page, Probe};
@@ -43,6 +44,9 @@ struct HealthOut {
     last_probe: Option<ProbeOut>,
     /// Whether any source may send calls: `allowed_addresses` is null.
     open: bool,
+    /// The registration that the trunk keeps with its carrier; null where `outbound_config.register` is not set.
+    #[schema(required)]
+    registration: Option<RegistrationOut>,
     /// What the operator should know of the trunk's settings.
     notes: Vec<String>,
 }
@@ -69,6 +73,47 @@ impl From<Probe> for ProbeOut {
             reachable: probe.reachable,
             sip_status: probe.sip_status,
             detail: probe.detail,
+        }
+    }
+}
+
+/// A registration with the carrier.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TrunkRegistration)]
+struct RegistrationOut {
+    #[schema(inline)]
+    state: RegistrationStateOut,
+    since: TimeText,
+    /// When the binding ends unless it is refreshed, which it is before.
+    #[schema(required)]
+    expires_at: Option<TimeText>,
+    /// What the registrar said last, or why it was not reached.
+    detail: String,
+}
+
+/// How a registration stands.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum RegistrationStateOut {
+    /// The first REGISTER is under way.
+    Trying,
+    /// The carrier knows where to send calls.
+    Registered,
+    /// It does not; it is tried again.
+    Failed,
+}
+
+impl From<Registration> for RegistrationOut {
+    fn from(registration: Registration) -> Self {
+        Self {
+            state: match registration.state {
+                RegistrationState::Trying => RegistrationStateOut::Trying,
+                RegistrationState::Registered => RegistrationStateOut::Registered,
+                RegistrationState::Failed => RegistrationStateOut::Failed,
+            },
+            since: Text(registration.since),
+            expires_at: registration.expires_at.map(Text),
+            detail: registration.detail,
         }
     }
 }
@@ -137,9 +182,6 @@ fn notes(trunk: &Trunk) -> Vec<String> {
             config.transport
         ));
     }
-    if outbound.is_some_and(|config| config.transport == Transport::Tls) {
-        notes.push("outbound_config.transport is SIP_TRANSPORT_TLS; this release has no TLS, so calls to the carrier are refused.".to_owned());
-    }
     if outbound.is_none() {
         notes.push("outbound_config is not set: the trunk places no calls.".to_owned());
     }
@@ -205,6 +247,7 @@ async fn health(
         active_calls,
         last_probe: probe.map(Into::into),
         open: open(&trunk),
+        registration: api.cluster.registration(id).map(Into::into),
         notes: notes(&trunk),
     }))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use media::offer_answer::OfferAnswer;
 use model::{Conversation, MediaEncryption, OutboundConfig, RuleResult, Step};
-use signaling::{EndCause, Ended, Hop, Session};
+use signaling::{EndCause, Ended, Hop, Invite, Session, Transport};
 use tokio::sync::mpsc;
 
 use super::offer::local_media;
@@ -16,10 +16,18 @@ use crate::calls::{Key, MAILBOX, Mailbox};
 use crate::edge::Edge;
 use crate::outbound;
 use crate::rtp_ports::RtpSocket;
+use crate::settings::LargeRequests;
+use crate::targets;
+use crate::transport::connections::InUse;
 
 /// How long a target may stay silent while there is another one: long enough for a repetition of the INVITE (T1) and
 /// a slow path's round trip.
 pub(super) const TRY: Duration = Duration::from_millis(750);
+
+/// Size above which a request does not go by UDP while the path's MTU is unknown (RFC 3261 18.1.1), in bytes.
+const LARGE: usize = 1_300;
+/// Longest the connection for one may take.
+const LARGE_CONNECT: Duration = Duration::from_millis(500);
 
 /// What an INVITE offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +84,9 @@ pub(super) fn after(attempt: Attempt, encryption: MediaEncryption, ended: &Ended
 pub(super) fn leaves_target(ended: &Ended) -> bool {
     match (ended.cause, ended.status.map(|status| status.0)) {
         _ if ended.rang => false,
-        (EndCause::TransportError | EndCause::NoResponse, _) => true,
+        (EndCause::NoResponse, _) => true,
+        // A target that works on the call may ring for it still.
+        (EndCause::TransportError, _) => !ended.trying,
         (EndCause::RefusedByPeer, Some(503)) => true,
         (EndCause::RefusedByPeer, Some(408)) => !ended.trying,
         _ => false,
@@ -96,6 +106,47 @@ pub(super) struct Placed {
     pub(super) from: String,
     pub(super) to: String,
     pub(super) key: Key,
+    pub(super) in_use: Option<InUse>,
+}
+
+/// The offer and the INVITE of an attempt.
+fn draft(
+    edge: &Edge,
+    carrier: &OutboundConfig,
+    conversation: &Conversation,
+    attempt: Attempt,
+    socket: &RtpSocket,
+) -> (Invite, OfferAnswer) {
+    let hop = attempt.hop;
+    let local = local_media(edge, hop, hop.remote.ip(), Some(socket), carrier.media_encryption);
+    let mut offer_answer = OfferAnswer::new(local);
+    let offer = Bytes::from(match attempt.profile {
+        OfferProfile::Avp => offer_answer.offer_in_clear(),
+        OfferProfile::Savp => offer_answer.offer(),
+    });
+    (outbound::invite(edge, carrier, conversation, hop, offer), offer_answer)
+}
+
+/// The same attempt over TCP, where a UDP target is to get a large INVITE that way and takes connections
+/// (RFC 3261 18.1.1).
+pub(super) async fn fitted(
+    edge: &Arc<Edge>,
+    carrier: &OutboundConfig,
+    conversation: &Conversation,
+    attempt: Attempt,
+    socket: &RtpSocket,
+) -> Attempt {
+    let hop = attempt.hop;
+    if edge.settings.large_requests == LargeRequests::Udp || hop.transport.is_reliable() {
+        return attempt;
+    }
+    let (invite, _) = draft(edge, carrier, conversation, attempt, socket);
+    let mut sized = Session::connect(invite, hop, edge.identity(hop), Instant::now());
+    if sized.poll_transmit().is_none_or(|transmit| transmit.bytes.len() <= LARGE) {
+        return attempt;
+    }
+    let over_tcp = targets::reach(edge, Transport::Tcp, hop.remote, "", Some(LARGE_CONNECT)).await;
+    over_tcp.map_or(attempt, |hop| Attempt { hop, ..attempt })
 }
 
 /// Sends the INVITE of an attempt.
@@ -108,32 +159,27 @@ pub(super) fn place(
     mailbox: Mailbox,
 ) -> Placed {
     let hop = attempt.hop;
-    let local = local_media(edge, hop, hop.remote.ip(), Some(socket), carrier.media_encryption);
-    let mut offer_answer = OfferAnswer::new(local);
-    let offer = match attempt.profile {
-        OfferProfile::Avp => offer_answer.offer_in_clear(),
-        OfferProfile::Savp => offer_answer.offer(),
-    };
-    let offer = Bytes::from(offer);
-    let invite = outbound::invite(edge, carrier, conversation, hop, offer);
+    let (invite, offer_answer) = draft(edge, carrier, conversation, attempt, socket);
     let (from, to) = (invite.from.clone(), invite.to.clone());
     let session = Box::new(Session::connect(invite, hop, edge.identity(hop), Instant::now()));
     let key = edge.calls.local_key(session.call_id(), session.local_tag());
+    let in_use = edge.transports.hold(hop, Some(mailbox.clone()));
     edge.calls.add_dialog(key, mailbox);
     conversation.sip_call_id = Some(session.call_id().to_owned());
-    Placed { session, offer_answer, from, to, key }
+    Placed { session, offer_answer, from, to, key, in_use }
 }
 
 impl Call {
     /// Takes the place of the attempt that came to nothing, whose session absorbs what is still to come in a task of
     /// its own.
     pub(super) fn begin_again(&mut self, hop: Hop, placed: Placed, registered: &mut Registered) {
-        let Placed { session, offer_answer, from, to, key } = placed;
+        let Placed { session, offer_answer, from, to, key, in_use } = placed;
         self.edge.traces.carry_on(trace_key(&self.edge, &self.session), key);
         let earlier = std::mem::replace(&mut self.session, session);
         let keys = std::mem::replace(&mut registered.keys, vec![key]);
         set_aside(&self.edge, earlier, keys);
         self.hop = hop;
+        self.in_use = in_use;
         self.offer_answer = offer_answer;
         self.offered = true;
         (self.from, self.to) = (from, to);
@@ -178,7 +224,7 @@ fn set_aside(edge: &Arc<Edge>, mut session: Box<Session>, keys: Vec<Key>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use signaling::{StatusCode, Transport};
+    use signaling::StatusCode;
 
     #[test]
     fn only_a_target_that_did_nothing_is_left_for_the_next() {

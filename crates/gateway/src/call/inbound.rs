@@ -103,6 +103,7 @@ async fn carry(
         ours: None,
         deadline: None,
         try_until: None,
+        in_use: edge.transports.hold(hop, None),
         waiters: Vec::new(),
         waiters_until: None,
         advice: None,
@@ -176,8 +177,10 @@ async fn chosen(
                 Some(CallInput::Quality(reply)) => {
                     let _ = reply.send(Err(CallError::NotAnswered));
                 }
+                Some(CallInput::Unsent(hop)) => session.handle_transport_error(hop, Instant::now()),
                 Some(
                     CallInput::Media(_)
+                    | CallInput::Closed(_)
                     | CallInput::Agent(_)
                     | CallInput::Second(_)
                     | CallInput::Replace(_)

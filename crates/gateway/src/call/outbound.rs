@@ -8,7 +8,7 @@ use model::MediaEncryption;
 use signaling::{EndCause, Ended, Hop, Session};
 use tokio::sync::mpsc;
 
-use super::attempt::{self, Attempt, Next, OfferProfile, TRY, place};
+use super::attempt::{self, Attempt, Next, OfferProfile, TRY, fitted, place};
 use super::{Call, Registered, Waiter, finish, flush, linger, until};
 use crate::admission::CallPermit;
 use crate::agent_link::{AgentLink, CallFacts};
@@ -85,7 +85,8 @@ async fn carry(
         finish::not_begun(edge, &mut conversation, steps, &outbound::Failure::no_rtp_port());
         return None;
     };
-    let mut attempt = Attempt { hop, profile: OfferProfile::first(carrier.media_encryption) };
+    let attempt = Attempt { hop, profile: OfferProfile::first(carrier.media_encryption) };
+    let mut attempt = fitted(edge, &carrier, &conversation, attempt, &socket).await;
     let placed = place(edge, &carrier, &mut conversation, attempt, &socket, mailbox.clone());
     registered.keys.push(placed.key);
     let ring_timeout = Duration::from_secs(config.ring_timeout_s.into());
@@ -94,7 +95,7 @@ async fn carry(
         edge: Arc::clone(edge),
         mailbox,
         session: placed.session,
-        hop,
+        hop: attempt.hop,
         config,
         conversation,
         began: true,
@@ -121,6 +122,7 @@ async fn carry(
         more_keys: Vec::new(),
         ours: None,
         deadline: Some((now + ring_timeout, OurReason::RingTimeout)),
+        in_use: placed.in_use,
         try_until: targets.has_more().then_some(now + TRY),
         waiters: Vec::new(),
         waiters_until: None,
@@ -145,6 +147,7 @@ async fn carry(
             registered.keys.append(&mut call.more_keys);
             return Some(call.finish(&ended));
         };
+        attempt = fitted(edge, &carrier, &call.conversation, attempt, &socket).await;
         let mailbox = call.mailbox.clone();
         let placed = place(edge, &carrier, &mut call.conversation, attempt, &socket, mailbox);
         call.socket = Some(socket);

@@ -93,10 +93,7 @@ async fn tell(call: &Mailbox, event: SecondEvent) {
 }
 
 async fn run(edge: Arc<Edge>, plan: Plan, stop: CancellationToken) {
-    let mut targets = match Targets::of(&plan.carrier) {
-        Ok(targets) => targets,
-        Err(failure) => return tell(&plan.call, SecondEvent::NotPlaced(failure)).await,
-    };
+    let mut targets = Targets::of(&plan.carrier);
     loop {
         let mut skipped = Vec::new();
         let reached = tokio::select! {
@@ -254,6 +251,7 @@ impl SecondCall {
                     Some(CallInput::Media(MediaEvent::Timeout { .. })) => {
                         self.session.hang_up(None, now);
                     }
+                    Some(CallInput::Unsent(hop)) => self.session.handle_transport_error(hop, now),
                     Some(_) | None => {}
                 },
                 () = until(try_until) => {

@@ -1,7 +1,9 @@
 //! Transports: the sockets SIP messages come in by and leave by. A [`Hop`]'s flow names a UDP listener, or a
 //! connection.
 
-pub(crate) mod tcp;
+pub(crate) mod connections;
+pub(crate) mod stream;
+pub(crate) mod tls;
 pub(crate) mod udp;
 
 use std::net::SocketAddr;
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use signaling::{Hop, Transport};
 
+use crate::calls::Mailbox;
 use crate::counters::{Counter, Counters};
 
 /// Flows below this are indices of UDP listeners, from here on connections.
@@ -18,9 +21,10 @@ pub(crate) const FIRST_CONNECTION: u64 = 1 << 32;
 /// Every way out.
 pub(crate) struct Transports {
     pub(crate) udp: Vec<udp::Listener>,
-    pub(crate) tcp: tcp::Connections,
-    /// Addresses of the TCP listeners.
+    pub(crate) streams: connections::Connections,
+    /// Addresses of the TCP and of the TLS listeners.
     pub(crate) tcp_local: Vec<SocketAddr>,
+    pub(crate) tls_local: Vec<SocketAddr>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -35,12 +39,17 @@ impl Transports {
             Transport::Udp => {
                 self.listener(hop).ok_or(Unsent).and_then(|listener| listener.send(&bytes, hop.remote))
             }
-            Transport::Tcp | Transport::Tls => self.tcp.send(hop.flow, bytes),
+            Transport::Tcp | Transport::Tls => self.streams.send(hop.flow, bytes),
         };
         if sent.is_err() {
             self.counters.count(Counter::DroppedSend);
         }
         sent
+    }
+
+    /// Keeps the connection of a hop open as long as a call runs over it; when it is lost, `told` learns of it.
+    pub(crate) fn hold(&self, hop: Hop, told: Option<Mailbox>) -> Option<connections::InUse> {
+        hop.transport.is_reliable().then(|| self.streams.hold(hop.flow, told)).flatten()
     }
 
     fn listener(&self, hop: Hop) -> Option<&udp::Listener> {
@@ -63,7 +72,14 @@ impl Transports {
     pub(crate) fn local(&self, hop: Hop) -> Option<SocketAddr> {
         match hop.transport {
             Transport::Udp => self.listener(hop).map(udp::Listener::local),
-            Transport::Tcp | Transport::Tls => self.tcp_local.first().copied(),
+            Transport::Tcp => near(&self.tcp_local, hop.remote),
+            Transport::Tls => near(&self.tls_local, hop.remote),
         }
     }
+}
+
+/// The listener that a peer would reach: one of its family when there is one.
+fn near(listeners: &[SocketAddr], peer: SocketAddr) -> Option<SocketAddr> {
+    let of_family = |local: &&SocketAddr| local.is_ipv4() == peer.is_ipv4();
+    listeners.iter().find(of_family).or_else(|| listeners.first()).copied()
 }

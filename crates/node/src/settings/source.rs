@@ -340,14 +340,10 @@ mod tests {
     #[test]
     fn what_comes_later_is_refused_unless_it_is_its_default() {
         assert!(
-            environment("TANDEM_SIP__TLS", "0.0.0.0:5061")
-                .unwrap_err()
-                .contains("not available in this release")
+            environment("TANDEM_BUS__URL", "nats://x").unwrap_err().contains("not available in this release")
         );
-        assert!(environment("TANDEM_SIP__TLS", "none").is_ok());
-        assert!(
-            file("[sip]\nlarge_requests = 'udp'").is_ok() && file("[sip]\nlarge_requests = 'tcp'").is_err()
-        );
+        assert!(environment("TANDEM_BUS__URL", "none").is_ok());
+        assert!(file("[bus]\nurl = 'none'").is_ok() && file("[bus]\nurl = 'nats://x'").is_err());
     }
 
     #[test]

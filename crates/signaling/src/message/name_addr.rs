@@ -155,6 +155,12 @@ impl<'a> Via<'a> {
         uri::param(self.params, "branch").filter(|branch| !branch.is_empty())
     }
 
+    /// Where the request came from, as its receiver saw it (RFC 3261 18.2.1).
+    #[must_use]
+    pub fn received(&self) -> Option<&'a str> {
+        uri::param(self.params, "received").filter(|address| !address.is_empty())
+    }
+
     /// Whether the sender asks for the response at its source port (RFC 3581).
     #[must_use]
     pub fn wants_rport(&self) -> bool {

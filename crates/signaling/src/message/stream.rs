@@ -38,10 +38,13 @@ impl StreamParser {
         }
     }
 
-    /// Bytes that wait for the rest of their message.
+    /// Bytes that wait for the rest of their message. The answer to a keep-alive waits for nothing.
     #[must_use]
     pub fn buffered(&self) -> usize {
-        self.buffer.len()
+        match &self.buffer[..] {
+            b"\r\n" | b"\r\n\r" => 0,
+            rest => rest.len(),
+        }
     }
 
     /// The next item, when it is whole. After a fatal error the rest is dropped unread: bytes that follow a lost

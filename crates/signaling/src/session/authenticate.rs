@@ -23,7 +23,7 @@ struct Answered {
 
 /// The account that a call uses, and how far it is known at the peer.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(crate) struct Account {
     credentials: Credentials,
     /// Where the call was sent: nobody else learns a digest of ours.
     peer: Hop,
@@ -34,19 +34,19 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) fn new(credentials: Credentials, peer: Hop) -> Self {
+    pub(crate) fn new(credentials: Credentials, peer: Hop) -> Self {
         Self { credentials, peer, answered: Vec::new(), challenges: 0, of_invite: Vec::new() }
     }
 
     /// A new request: its challenges count anew.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.challenges = 0;
         self.answered.iter_mut().for_each(|known| known.of_this_request = false);
     }
 
     /// Takes the challenge of a 401 or 407 to a request that went to `asked`. `false` when it cannot or must not be
     /// answered.
-    pub(super) fn take(&mut self, response: &Response, asked: Hop, from: Hop, in_dialog: bool) -> bool {
+    pub(crate) fn take(&mut self, response: &Response, asked: Hop, from: Hop, in_dialog: bool) -> bool {
         let Some((challenge, proxy)) = read(response) else { return false };
         if self.challenges >= MAX_CHALLENGES || !is_peer(self.peer, asked) || !came_back(asked, from) {
             return false;
@@ -71,7 +71,7 @@ impl Account {
     }
 
     /// The Authorization and Proxy-Authorization headers of a request to `hop`.
-    fn headers(
+    pub(crate) fn headers(
         &mut self,
         method: &str,
         uri: &str,
@@ -132,12 +132,12 @@ fn read(response: &Response) -> Option<(Challenge, bool)> {
     Some((challenge, proxy))
 }
 
-/// Whether a request to `hop` goes to the peer the call was placed with: the same connection, or over UDP the same
-/// address, whatever port its Contact names.
+/// Whether a request to `hop` goes to the peer the call was placed with: over a stream the same address and port,
+/// whose connection may have been made anew, over UDP the same address, whatever port its Contact names.
 fn is_peer(peer: Hop, hop: Hop) -> bool {
     peer.transport == hop.transport
         && if peer.transport.is_reliable() {
-            peer.flow == hop.flow && peer.remote == hop.remote
+            peer.remote == hop.remote
         } else {
             peer.remote.ip().to_canonical() == hop.remote.ip().to_canonical()
         }

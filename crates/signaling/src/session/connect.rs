@@ -224,6 +224,12 @@ impl Session {
         self.end_with(told(cause, response), now);
     }
 
+    /// Whether nothing at all has come to an INVITE of ours.
+    #[must_use]
+    pub fn is_unheard(&self) -> bool {
+        self.state == State::Inviting && self.calling.as_ref().is_some_and(|calling| !calling.heard)
+    }
+
     /// Gives an INVITE up that nothing at all has answered, for the sake of another target (RFC 3263 4.3): ends as
     /// [`EndCause::NoResponse`]. It is not sent again, a late provisional response is cancelled and a late 2xx ended, so
     /// that no phone rings for it. `false` when the peer has answered something, or the call has ended.

@@ -31,6 +31,8 @@ use crate::message::{Message, StatusCode};
 use crate::stateless::hex;
 use crate::transaction::{InviteClient, InviteServer, Outbox, Server, earliest};
 
+pub(crate) use authenticate::Account;
+
 use accept::Ringing;
 use ack::Answer;
 use ask::Asked;
@@ -299,17 +301,17 @@ impl Session {
 }
 
 /// The parts of an identifier's derivation that keep the kinds apart.
-mod label {
-    pub(super) const TAG: u8 = b't';
-    pub(super) const CALL_ID: u8 = b'i';
-    pub(super) const BRANCH: u8 = b'b';
-    pub(super) const CNONCE: u8 = b'c';
-    pub(super) const DELAY: u8 = b'd';
-    pub(super) const RSEQ: u8 = b'r';
+pub(crate) mod label {
+    pub(crate) const TAG: u8 = b't';
+    pub(crate) const CALL_ID: u8 = b'i';
+    pub(crate) const BRANCH: u8 = b'b';
+    pub(crate) const CNONCE: u8 = b'c';
+    pub(crate) const DELAY: u8 = b'd';
+    pub(crate) const RSEQ: u8 = b'r';
 }
 
 /// Bytes derived from the seed by kind and number: who sees some of them on the wire learns nothing of the others.
-fn derived(identity: &Identity, label: u8, number: u32) -> [u8; 8] {
+pub(crate) fn derived(identity: &Identity, label: u8, number: u32) -> [u8; 8] {
     use sha2::{Digest, Sha256};
     let hash = Sha256::new()
         .chain_update(identity.seed)
