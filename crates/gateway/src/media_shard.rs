@@ -232,21 +232,24 @@ impl Worker {
                 }
             }
             let now = Instant::now();
-            for event in &events {
-                match event.data.u64() {
-                    WAKE => {
-                        let mut count = [0u8; 8];
-                        let _ = rustix::io::read(&self.shard.wake, &mut count);
-                    }
-                    leg if leg & CONTROL != 0 => self.receive_control(leg & !CONTROL, &mut packet, now),
-                    leg => self.receive(leg, &mut packet, now),
-                }
+            // Commands first: a packet that came after an answer was sent is taken by what that answer says. The wake-up
+            // is read before them, so that one that comes meanwhile wakes again.
+            if events.iter().any(|event| event.data.u64() == WAKE) {
+                let mut count = [0u8; 8];
+                let _ = rustix::io::read(&self.shard.wake, &mut count);
             }
             while let Ok(command) = self.commands.try_recv() {
                 if matches!(command, Command::Stop) {
                     return;
                 }
                 self.command(command, now);
+            }
+            for event in &events {
+                match event.data.u64() {
+                    WAKE => {}
+                    leg if leg & CONTROL != 0 => self.receive_control(leg & !CONTROL, &mut packet, now),
+                    leg => self.receive(leg, &mut packet, now),
+                }
             }
             self.fire(now);
         }
