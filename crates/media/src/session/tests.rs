@@ -513,3 +513,43 @@ fn reports_tell_both_sides_of_loss_jitter_and_round_trip() {
     }
     assert_eq!(nobody.quality().report().one_way, Some(crate::quality::OneWay::NothingReceived));
 }
+
+#[test]
+fn another_codec_in_mid_call_keeps_the_audio() {
+    let start = Instant::now();
+    let link = link();
+    let mut session = session(Agent::Linked(Arc::clone(&link)), start);
+    let mut out = Outbox::default();
+    let mut heard = Vec::new();
+    let mut encoder = Codec::Pcmu.encoder();
+    for n in 0..100_u16 {
+        let now = start + Duration::from_millis(20) * u32::from(n);
+        let codec = if n < 50 { Codec::Pcmu } else { Codec::G722 };
+        let payload_type = if n < 50 { 0 } else { 9 };
+        if n == 50 {
+            let agreed = Negotiated { codec, payload_type: 9, receive_payload_type: 9, ..negotiated() };
+            session.update(agreed, now);
+            encoder = codec.encoder();
+        }
+        let rate = codec.rate().hz() as f32;
+        let samples: Vec<i16> = (0..codec.rate().samples(20))
+            .map(|k| {
+                (8_000.0 * ((f32::from(n) * 0.02 + k as f32 / rate) * 700.0 * std::f32::consts::TAU).sin())
+                    as i16
+            })
+            .collect();
+        let mut payload = Vec::new();
+        encoder.encode(&samples, &mut payload);
+        out.clear();
+        session.handle_rtp(&packet(n, 9, payload_type, &payload), PEER.parse().unwrap(), now, &mut out);
+        while session.poll_timeout().is_some_and(|due| due < now + Duration::from_millis(20)) {
+            let due = session.poll_timeout().unwrap();
+            session.handle_timeout(due, &mut out);
+        }
+        while link.listen(&mut heard) {}
+    }
+    assert!((98..=101).contains(&(heard.len() / 160)), "{}", heard.len() / 160);
+    for stretch in [800..7_200, 9_600..15_200] {
+        assert!(crate::detect::hears(&heard[stretch.clone()], 8_000, 700.0), "{stretch:?}");
+    }
+}

@@ -94,7 +94,7 @@ fn what_is_not_authentic_latches_nothing_and_counts_as_nothing() {
         assert!(statistics.dropped_unauthenticated + statistics.dropped_malformed == 2_000, "{statistics:?}");
         assert_eq!(session.poll_event(), None);
         // Silence is silence, whatever a stranger sends.
-        assert_eq!(session.poll_timeout(), Some(now + Duration::from_secs(15)));
+        assert_eq!(session.silence_ends(), Some(now + Duration::from_secs(15)));
     }
 }
 
