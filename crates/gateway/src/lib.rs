@@ -177,7 +177,10 @@ impl Gateway {
             )?,
             audio_files: agent_link::AudioFiles::default(),
             refusals: admission::Refusals::new(settings.refusals, now),
-            stranger_refusals: admission::Budget::new(strangers::REFUSALS_PER_SECOND, now),
+            stranger_refusals: admission::Budget::new(
+                settings.refusals.map_or(u32::MAX, |_| strangers::REFUSALS_PER_SECOND),
+                now,
+            ),
             stranger_records: admission::Budget::new(strangers::RECORDS_PER_SECOND, now),
             listed_records: admission::Budget::new(record::REFUSALS_PER_SECOND, now),
             refusal_log: record::RefusalLog::default(),

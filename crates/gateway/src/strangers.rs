@@ -12,8 +12,8 @@ use crate::directory::Directory;
 use crate::edge::Edge;
 use crate::settings::UnknownSources;
 
-/// Refusals to strangers that the node sends in a second; further ones go unsent.
-pub(crate) const REFUSALS_PER_SECOND: u32 = 2_000;
+/// Refusals to strangers that the node sends in a second while `sip.refusals` limits them; further ones go unsent.
+pub(crate) const REFUSALS_PER_SECOND: u32 = 1_000;
 /// Decision records of strangers' INVITEs in a second; further ones go unwritten.
 pub(crate) const RECORDS_PER_SECOND: u32 = 50;
 
