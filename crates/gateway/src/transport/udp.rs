@@ -18,8 +18,8 @@ use crate::{listener, strangers};
 const MAX_DATAGRAM: usize = 65_535;
 /// Datagrams read before other tasks get a turn.
 const BATCH: usize = 64;
-/// Socket buffers: a second of a busy carrier's messages while the process is held up.
-const SOCKET_BUFFER: usize = 4 << 20;
+/// Socket buffers: some tenths of a second of a flood while the process is held up.
+const SOCKET_BUFFER: usize = 8 << 20;
 /// Messages are copied out of the read buffer into blocks of this size, many to a block.
 const BLOCK: usize = 64 << 10;
 
