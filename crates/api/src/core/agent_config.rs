@@ -63,11 +63,11 @@ pub(super) struct AgentConfigSchema {
 struct RecordingSchema {
     #[schema(required = false, default = false)]
     enabled: bool,
-    /// `wav` when left out.
     #[schema(inline, required = false)]
     format: RecordingFormatSchema,
 }
 
+/// `wav` when left out.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(dead_code, reason = "describes model::agent::RecordingFormat")]
@@ -107,8 +107,7 @@ struct MediaStreamSchema {
     /// Signs the upgrade (`X-Twilio-Signature`), and is the password of the hang-up shim.
     #[schema(required = false, write_only, min_length = 1, max_length = 512)]
     secret: Option<String>,
-    /// How the messages are spelled.
-    #[schema(inline, required = false, default = "twilio")]
+    #[schema(inline, required = false)]
     dialect: StreamDialectSchema,
 }
 
@@ -119,6 +118,7 @@ enum MediaStreamKind {
     MediaStream,
 }
 
+/// How the messages are spelled; `twilio` when left out.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(dead_code, reason = "describes model::runtime::StreamDialect")]
@@ -144,8 +144,7 @@ struct OpenaiRealtimeSchema {
     /// Sent as `Authorization: Bearer`.
     #[schema(required = false, write_only, min_length = 1, max_length = 512)]
     api_key: Option<String>,
-    /// Which spelling the server speaks.
-    #[schema(inline, required = false, default = "ga")]
+    #[schema(inline, required = false)]
     dialect: RealtimeDialectSchema,
     /// What the model is told to be.
     #[schema(max_length = 65536)]
@@ -174,6 +173,7 @@ enum OpenaiRealtimeKind {
     OpenaiRealtime,
 }
 
+/// Which spelling the server speaks; `ga` when left out.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(dead_code, reason = "describes model::runtime::RealtimeDialect")]

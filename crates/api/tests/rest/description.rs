@@ -106,7 +106,8 @@ async fn the_router_has_what_is_described_and_nothing_else_under_core() {
     }
 }
 
-/// A schema's `default` beside a `type` of another kind would refuse every answer that has the field.
+/// A schema that asks for two types at once, or has a `default` of another type, refuses every value. A field that is
+/// `inline` and has a description or a default of its own becomes one: both belong to its type.
 fn check_defaults(place: &str, value: &Value) {
     if let (Some(default), Some(kind)) = (value.get("default"), value.get("type")) {
         let fits = |kind: &Value| match kind.as_str() {
@@ -121,6 +122,9 @@ fn check_defaults(place: &str, value: &Value) {
         };
         assert!(kind.as_array().map_or_else(|| fits(kind), |kinds| kinds.iter().any(fits)), "{place}");
     }
+    let kinds = value["allOf"].as_array().into_iter().flatten().filter_map(|part| part.get("type"));
+    let kinds: std::collections::BTreeSet<String> = kinds.map(Value::to_string).collect();
+    assert!(kinds.len() <= 1, "{place} is of {kinds:?} at once");
     match value {
         Value::Object(fields) => {
             fields.iter().for_each(|(name, value)| check_defaults(&format!("{place}/{name}"), value));
