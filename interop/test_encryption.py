@@ -2,6 +2,7 @@
 import os
 import re
 import secrets
+import socket
 import struct
 import threading
 import time
@@ -11,6 +12,8 @@ from baresip import Baresip
 from sip import Call, Carrier, Rtp, header, sdp, status
 from srtp import SUITES, Key, lines, on_the_wire, profile, secure, session, spy
 from tandem import Tandem, wait_for
+from test_transports import tls_node
+from transports import Authority, Call as StreamCall
 
 ECHO = {"runtime": {"type": "echo"}}
 CM_80 = "AES_CM_128_HMAC_SHA1_80"
@@ -37,10 +40,22 @@ def inbound_trunks(t):
     t.agent(ECHO, NUMBERS.values())
 
 
+class TlsCall(StreamCall):
+    """A call over TLS with the offer of its class."""
+
+    def request(self, method, cseq, body="", branch=None):
+        return super().request(method, cseq, self.offer if method == "INVITE" else body, branch)
+
+
 def call_with(t, number, transport, key, offered="RTP/SAVP", crypto=None, source="127.0.0.1"):
     """A call whose offer names the port of its own leg."""
     rtp = Rtp(source)
-    call = Call(getattr(t, transport), number, transport, source, body=sdp(source, rtp.port, offered, crypto if crypto is not None else key.line()))
+    body = sdp(source, rtp.port, offered, crypto if crypto is not None else key.line())
+    if transport == "tls":
+        connection = t.authority.client().wrap_socket(socket.create_connection(t.tls, 5), server_hostname="localhost")
+        call = type("Offering", (TlsCall,), {"offer": body})(t.tls, number, "tls", connection)
+    else:
+        call = Call(getattr(t, transport), number, transport, source, body=body)
     call.rtp.socket.close()
     call.rtp = rtp
     return call
@@ -74,9 +89,11 @@ def echoes(rtp, count=12):
 
 
 def test_the_matrix_of_offers_to_us(binary):
-    with Tandem(binary) as t:
+    authority = Authority()
+    with tls_node(binary, authority) as t:
+        t.authority = authority
         inbound_trunks(t)
-        for transport in ("udp", "tcp"):
+        for transport in ("udp", "tcp", "tls"):
             for (offered, kind), outcomes in OFFERS.items():
                 for policy, outcome in zip(POLICIES, outcomes):
                     case = (transport, policy, offered, kind)
