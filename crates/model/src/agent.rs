@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::{Audiosocket, MediaStream, OpenaiRealtime, TandemLink};
+use crate::runtime::{Audiosocket, Dial, MediaStream, OpenaiRealtime, TandemLink};
 use crate::{AgentId, AgentVersionId, Invalid, OrganizationId, Secret, Timestamp};
 
 /// An agent; what it does is in its versions.
@@ -129,25 +129,55 @@ pub enum Runtime {
     Tandem(TandemLink),
     /// A bot that speaks Asterisk's AudioSocket.
     Audiosocket(Audiosocket),
+    /// Somebody at a telephone.
+    Dial(Dial),
 }
 
+/// Where the secrets of a fallback stand.
+const WITHIN: &str = "fallback.";
+const FALLBACK: [&str; 3] = ["fallback.secret", "fallback.api_key", "fallback.tools_secret"];
+
 impl Runtime {
+    /// Checks every value; paths are relative to the runtime.
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        match self {
+            Self::Echo {} => Ok(()),
+            Self::Play(play) => play.check(),
+            Self::MediaStream(stream) => stream.check(),
+            Self::OpenaiRealtime(openai) => openai.check(),
+            Self::Tandem(link) => link.check(),
+            Self::Audiosocket(socket) => socket.check(),
+            Self::Dial(dial) => dial.check(),
+        }
+    }
+
     /// The secrets that are set, by their fields' names.
     #[must_use]
     pub fn secrets(&self) -> Vec<(&'static str, &Secret)> {
+        if let Self::Dial(dial) = self {
+            let inner = dial.fallback.as_deref().map(Self::secrets).unwrap_or_default();
+            let named = |(name, secret)| {
+                Some((*FALLBACK.iter().find(|f| f.strip_prefix(WITHIN) == Some(name))?, secret))
+            };
+            return inner.into_iter().filter_map(named).collect();
+        }
         let named: &[(&'static str, &Option<Secret>)] = match self {
             Self::MediaStream(stream) => &[("secret", &stream.secret)],
             Self::OpenaiRealtime(openai) => {
                 &[("api_key", &openai.api_key), ("tools_secret", &openai.tools_secret)]
             }
             Self::Tandem(link) => &[("secret", &link.secret)],
-            Self::Echo {} | Self::Play(_) | Self::Audiosocket(_) => &[],
+            Self::Echo {} | Self::Play(_) | Self::Audiosocket(_) | Self::Dial(_) => &[],
         };
         named.iter().filter_map(|(name, secret)| Some((*name, secret.as_ref()?))).collect()
     }
 
     /// Sets a secret by its field's name. `false` when this runtime has none of that name.
     pub fn set_secret(&mut self, name: &str, secret: Secret) -> bool {
+        if let Self::Dial(dial) = self {
+            let inner = name.strip_prefix(WITHIN).zip(dial.fallback.as_deref_mut());
+            return inner.is_some_and(|(name, fallback)| fallback.set_secret(name, secret));
+        }
         let slot = match (self, name) {
             (Self::MediaStream(stream), "secret") => &mut stream.secret,
             (Self::OpenaiRealtime(openai), "api_key") => &mut openai.api_key,
@@ -200,15 +230,7 @@ impl AgentConfig {
         if self.voicemail_detection.is_some() {
             return Err(Invalid::field("voicemail_detection", "must be null: this release detects none"));
         }
-        match &self.runtime {
-            Runtime::Echo {} => Ok(()),
-            Runtime::Play(play) => play.check(),
-            Runtime::MediaStream(stream) => stream.check(),
-            Runtime::OpenaiRealtime(openai) => openai.check(),
-            Runtime::Tandem(link) => link.check(),
-            Runtime::Audiosocket(socket) => socket.check(),
-        }
-        .map_err(|e| e.within("runtime"))
+        self.runtime.check().map_err(|e| e.within("runtime"))
     }
 }
 

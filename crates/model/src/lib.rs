@@ -33,7 +33,7 @@ pub use invalid::Invalid;
 pub use number::{E164, PhoneNumber};
 pub use organization::{DestinationPrefix, Organization, Scope};
 pub use quality::{CallQuality, OneWayAudio, SecondQuality, StreamQuality};
-pub use runtime::{Audiosocket, MediaStream, OpenaiRealtime, TandemLink};
+pub use runtime::{Audiosocket, Dial, MediaStream, OpenaiRealtime, TandemLink};
 pub use secret::Secret;
 pub use target::{PrivateTargets, TargetRefused};
 pub use time::Timestamp;

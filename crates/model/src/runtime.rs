@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{CarrierAddress, Invalid, Secret};
+use crate::{CarrierAddress, E164, Invalid, Runtime, Secret, TransferTarget, TrunkId};
 
 /// Longest URL, in bytes.
 pub const MAX_URL: usize = 2_048;
@@ -124,7 +124,48 @@ pub struct Audiosocket {
     pub sample_rate: u32,
 }
 
+/// Somebody at a telephone, called over a trunk and bridged to the caller. The caller's call is answered first and
+/// hears ringback.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dial {
+    /// A number (`+14155550100`), or `sip:user@host` with the host of one of the organization's trunks.
+    pub to: String,
+    /// The trunk to leave by; the caller's own when neither this nor `agent_number` is given.
+    #[serde(default)]
+    pub trunk_id: Option<TrunkId>,
+    /// The caller ID, and with it the trunk.
+    #[serde(default)]
+    pub agent_number: Option<E164>,
+    /// How long it may ring, in seconds.
+    #[serde(default = "defaults::dial_timeout_s")]
+    pub timeout_s: u32,
+    /// Who speaks when nobody answers; the call ends without.
+    #[serde(default)]
+    pub fallback: Option<Box<Runtime>>,
+}
+
+impl Dial {
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        self.to.parse::<TransferTarget>().map_err(|rule| Invalid::field("to", rule))?;
+        if self.trunk_id.is_some() && self.agent_number.is_some() {
+            return Err(Invalid::field("trunk_id", "cannot be given together with agent_number"));
+        }
+        if !(1..=120).contains(&self.timeout_s) {
+            return Err(Invalid::field("timeout_s", format!("is {}; 1 to 120 is allowed", self.timeout_s)));
+        }
+        match self.fallback.as_deref() {
+            Some(Runtime::Dial(_)) => Err(Invalid::field("fallback", "must not be another dial")),
+            Some(fallback) => fallback.check().map_err(|e| e.within("fallback")),
+            None => Ok(()),
+        }
+    }
+}
+
 mod defaults {
+    pub(super) fn dial_timeout_s() -> u32 {
+        30
+    }
     pub(super) fn realtime_url() -> String {
         "wss://api.openai.com/v1/realtime".to_owned()
     }
@@ -374,6 +415,10 @@ mod tests {
             "runtime.sample_rate"
         );
         assert_eq!(fault(json!({"type": "audiosocket", "address": "h"})), "runtime.address");
+        assert_eq!(fault(json!({"type": "dial", "to": "1234"})), "runtime.to");
+        let fallback =
+            json!({"type": "dial", "to": "+14155550100", "fallback": {"type": "tandem", "url": "x"}});
+        assert_eq!(fault(fallback), "runtime.fallback.url");
     }
 
     #[test]
@@ -392,5 +437,13 @@ mod tests {
         }
         assert_eq!(again, config);
         assert!(!again.runtime.set_secret("url", crate::Secret::new("x".to_owned())));
+        let dial: AgentConfig = serde_json::from_value(json!({"runtime": {
+            "type": "dial", "to": "+14155550100", "fallback": {"type": "media_stream", "url": "ws://h/", "secret": "s"}
+        }}))
+        .unwrap();
+        let mut again: AgentConfig = serde_json::from_str(&serde_json::to_string(&dial).unwrap()).unwrap();
+        assert_eq!(dial.runtime.secrets()[0].0, "fallback.secret");
+        assert!(again.runtime.set_secret("fallback.secret", crate::Secret::new("s".to_owned())));
+        assert_eq!(again, dial);
     }
 }

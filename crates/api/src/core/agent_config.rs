@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::auth::{AgentsRead, Caller};
 use crate::error::ApiError;
 use crate::routes::{Routes, operations};
+use crate::wire::{E164Text, TrunkIdText};
 
 /// Reads the config that stands in `field` of a body, with every secret it needs.
 pub(super) fn read(field: &str, raw: &Value) -> Result<AgentConfig, ApiError> {
@@ -88,6 +89,36 @@ enum RuntimeSchema {
     OpenaiRealtime(OpenaiRealtimeSchema),
     Tandem(TandemSchema),
     Audiosocket(AudiosocketSchema),
+    Dial(DialSchema),
+}
+
+/// Somebody at a telephone, called over a trunk and bridged to the caller, who hears ringback meanwhile.
+#[derive(ToSchema)]
+#[schema(as = DialRuntime)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "describes model::Dial; a test holds the two together")]
+struct DialSchema {
+    #[schema(inline)]
+    r#type: DialKind,
+    /// A number (`+14155550100`), or `sip:user@host` with the host of one of the organization's trunks.
+    to: String,
+    /// The trunk to leave by; the caller's own when neither this nor `agent_number` is given.
+    trunk_id: Option<TrunkIdText>,
+    /// The caller ID, and with it the trunk.
+    agent_number: Option<E164Text>,
+    /// How long it may ring, in seconds.
+    #[schema(required = false, default = 30, minimum = 1, maximum = 120)]
+    timeout_s: u32,
+    /// Who speaks when nobody answers: a runtime other than `dial`. The call ends without.
+    #[schema(required = false, value_type = Option<Object>)]
+    fallback: (),
+}
+
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes a constant")]
+enum DialKind {
+    Dial,
 }
 
 /// A bot that speaks Twilio's Media Streams.
@@ -367,6 +398,7 @@ mod tests {
             ("OpenaiRealtimeRuntime", &["api_key", "tools_secret"], json!({"type": "openai_realtime"})),
             ("TandemRuntime", &["secret"], json!({"type": "tandem", "url": "ws://h/"})),
             ("AudiosocketRuntime", &[], json!({"type": "audiosocket", "address": "h:1"})),
+            ("DialRuntime", &[], json!({"type": "dial", "to": "+14155550100"})),
         ] {
             let shown = show(&read("config", &json!({ "runtime": raw })).unwrap());
             let described: Vec<String> = names(&schema["$defs"][name])
@@ -404,7 +436,7 @@ mod tests {
             (json!({"runtime": ["echo"]}), "config.runtime must be an object."),
             (
                 json!({"runtime": {"type": "sing"}}),
-                "config.runtime.type must be one of echo, play, media_stream, openai_realtime, tandem, audiosocket.",
+                "config.runtime.type must be one of echo, play, media_stream, openai_realtime, tandem, audiosocket, dial.",
             ),
             (json!({"runtime": {}}), "config.runtime.type is required."),
             (json!({"runtime": {"type": "echo", "x": 1}}), "config.runtime.x is not a field of this object."),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use media::link::Link;
 use media::playout::{Limits, Overrun};
-use media::session::Agent;
+use media::session::{Agent, Player};
 use model::call::Turn;
 use model::runtime::RealtimeDialect;
 use model::{AgentConfig, Conversation, ConversationId, Direction, OrganizationId, Runtime};
@@ -33,6 +33,8 @@ pub(crate) use play::AudioFiles;
 /// What an agent may have said and the caller not heard yet: two minutes, beyond which new audio is dropped; and
 /// marks.
 const PLAYOUT: Limits = Limits { queued_ms: 120_000, overrun: Overrun::RefuseNew, marks: 4_096 };
+/// What a caller hears while somebody is called, in hertz and milliseconds (ETSI TR 101 041).
+const RINGBACK: [(f32, u32); 2] = [(425.0, 1_000), (0.0, 4_000)];
 /// Things a call may tell an agent that does not listen; digits and the like beyond it are lost.
 const COMMANDS: usize = 64;
 
@@ -204,6 +206,7 @@ pub(crate) fn ready_now(config: &AgentConfig) -> Option<Agent> {
     match &config.runtime {
         Runtime::Echo {} => Some(Agent::Echo),
         Runtime::Play(play) => play::tones(play).map(Agent::Play),
+        Runtime::Dial(_) => Some(Agent::Play(Player::tones(&RINGBACK, true))),
         _ => None,
     }
 }
@@ -220,7 +223,8 @@ pub(crate) async fn prepare(
         return Ok(agent.into());
     }
     let (target, dialect, rate): (Target, Box<dyn Dialect>, u32) = match &config.runtime {
-        Runtime::Echo {} => return Ok(Agent::Echo.into()),
+        // Ready at once, which was asked above.
+        Runtime::Echo {} | Runtime::Dial(_) => return Ok(Agent::Echo.into()),
         Runtime::Play(play) => {
             let player = edge.audio_files.open(play, &edge.settings.media.audio_dir).await?;
             return Ok(Agent::Play(player).into());

@@ -1,15 +1,19 @@
 //! A call and the agent elsewhere that speaks on it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use cluster::CallError;
 use model::call::Turn;
-use model::{OrganizationId, Secret, TransferMode, TransferTarget};
+use model::{AgentConfig, OrganizationId, Runtime, Secret, TransferMode, TransferTarget};
 
 use super::{Call, END_WAIT, Waiter};
-use crate::agent_link::{Action, AgentEvent, Ask, NotReady, Outcome, ReadyAgent, TRANSFER, ToAgent};
+use crate::agent_link::{
+    self, Action, AgentEvent, Ask, CallFacts, NotReady, Outcome, ReadyAgent, TRANSFER, ToAgent,
+};
 use crate::sip_status::OurReason;
+use crate::transfer_target;
 
 /// Turns of a transcript that are kept, and the longest, in bytes.
 const MAX_TURNS: usize = 2_000;
@@ -27,7 +31,9 @@ impl Call {
 
     pub(super) fn on_prepared(&mut self, ready: Result<ReadyAgent, NotReady>, now: Instant) {
         self.preparing = None;
+        let answered = self.conversation.answered_at.is_some();
         match ready {
+            Ok(agent) if answered => self.speak(agent),
             Ok(agent) => self.answer(agent, now),
             Err(not_ready) => {
                 self.advice = Some(sentence(&not_ready.why));
@@ -39,6 +45,73 @@ impl Call {
                 self.end(reason, now);
             }
         }
+    }
+
+    /// Another agent speaks from now on.
+    fn speak(&mut self, ready: ReadyAgent) {
+        if let Some(leg) = &self.leg {
+            leg.set_agent(ready.agent);
+        }
+        self.link = ready.link;
+        self.tell_agent(ToAgent::Started);
+    }
+
+    /// A `dial` agent has nothing to say: somebody is called, and the caller hears ringback.
+    pub(super) fn begin_dial(&mut self, now: Instant) {
+        let config = Arc::clone(&self.config);
+        let Runtime::Dial(dial) = &config.runtime else { return };
+        // A config is checked when it is written.
+        let Ok(target) = dial.to.parse::<TransferTarget>() else { return };
+        let found = {
+            let directory = self.edge.directory.load();
+            let organization = self.conversation.organization_id;
+            let trunk = match (dial.trunk_id, &dial.agent_number) {
+                (Some(id), _) => directory.trunk(id),
+                (None, Some(number)) => {
+                    let own = directory.number(number).filter(|n| n.organization_id == organization);
+                    own.and_then(|number| directory.trunk(number.trunk_id))
+                }
+                (None, None) => self.conversation.trunk_id.and_then(|id| directory.trunk(id)),
+            };
+            let trunk = trunk.filter(|trunk| trunk.organization_id == organization);
+            transfer_target::asked(&directory, organization, trunk, self.hop, &target)
+        };
+        match found {
+            Ok(destination) if destination.trunk.is_some() => {
+                let timeout = Duration::from_secs(dial.timeout_s.into());
+                self.call_out(target.to_string(), destination, timeout, dial.agent_number.clone(), now);
+            }
+            Ok(_) => {
+                self.after_dial("no trunk with an outbound_config leads there".to_owned(), now);
+            }
+            Err(denied) => {
+                self.after_dial(denied.0.to_owned(), now);
+            }
+        }
+    }
+
+    /// Nobody answered: the fallback speaks, or the call ends. `false` when no `dial` agent is at work.
+    pub(super) fn after_dial(&mut self, why: String, now: Instant) -> bool {
+        let config = Arc::clone(&self.config);
+        let Runtime::Dial(dial) = &config.runtime else { return false };
+        let Some(fallback) = dial.fallback.as_deref() else {
+            self.advice = Some(format!("{} was called and did not take the call: {why}.", dial.to));
+            self.end(OurReason::AgentNotReady, now);
+            return true;
+        };
+        let config = AgentConfig { runtime: fallback.clone(), ..AgentConfig::clone(&config) };
+        let (edge, facts) = (Arc::clone(&self.edge), CallFacts::of(&self.conversation));
+        let mailbox = self.mailbox.clone();
+        let limit = Duration::from_millis(config.answer_timeout_ms.into());
+        // From here on this agent is the call's.
+        self.config = Arc::new(config.clone());
+        self.preparing = Some(Box::pin(async move {
+            let ready = agent_link::prepare(&edge, &config, facts, mailbox);
+            tokio::time::timeout(limit, ready)
+                .await
+                .unwrap_or_else(|_| Err(NotReady::failed("the fallback was not ready in time")))
+        }));
+        true
     }
 
     pub(super) fn on_agent(&mut self, event: AgentEvent, now: Instant) {

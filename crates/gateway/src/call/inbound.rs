@@ -92,6 +92,7 @@ async fn carry(
         link: None,
         refusal: None,
         asked_transfer: None,
+        dial_as: None,
         leg: None,
         recording: None,
         on_hold: false,
@@ -316,6 +317,7 @@ impl Call {
         if let Some(negotiated) = self.negotiated.take() {
             self.open_leg(negotiated, now);
         }
+        self.begin_dial(now);
         self.record();
     }
 }

@@ -112,6 +112,7 @@ async fn carry(
         link: agent.link,
         refusal: None,
         asked_transfer: None,
+        dial_as: None,
         leg: None,
         recording: None,
         on_hold: false,

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use cluster::CallError;
 use media::session::Agent;
-use model::{Conversation, DecisionId, DecisionRecord, Direction, RuleResult, Step, Timestamp, TransferMode};
+use model::{
+    Conversation, DecisionId, DecisionRecord, Direction, E164, RuleResult, Step, Timestamp, TransferMode,
+};
 use signaling::{EndCause, Ended, Referral, Refusal, StatusCode};
 
 use super::Call;
@@ -127,6 +129,34 @@ impl Call {
         Ok(self.conversation.clone())
     }
 
+    /// Calls somebody and bridges the caller to them.
+    pub(super) fn call_out(
+        &mut self,
+        to: String,
+        destination: Destination,
+        timeout: Duration,
+        caller_id: Option<E164>,
+        now: Instant,
+    ) {
+        if self.transfer.is_some() {
+            return;
+        }
+        if caller_id.is_some() {
+            self.dial_as = caller_id;
+        }
+        self.transfer = Some(Box::new(Transfer {
+            to,
+            destination,
+            mode: TransferMode::Bridge,
+            timeout,
+            stage: Stage::Referring { accepted: false },
+            until: Some(now + timeout),
+            steps: Vec::new(),
+            _second: None,
+        }));
+        self.bridge(now);
+    }
+
     fn send_refer(&mut self, now: Instant) {
         let Some(transfer) = &self.transfer else { return };
         let uri = transfer.destination.uri.clone();
@@ -208,7 +238,10 @@ impl Call {
                 return None;
             }
         };
-        let conversation = self.conversation.clone();
+        let mut conversation = self.conversation.clone();
+        if let Some(number) = self.dial_as.take() {
+            conversation.agent_number = Some(number);
+        }
         let call = self.mailbox.clone();
         let plan = Plan { destination, carrier, conversation, audio, call, _permit: permit };
         Some(second_leg::place(&self.edge, plan))
@@ -283,8 +316,11 @@ impl Call {
         );
         self.transfer = None;
         self.bridge = None;
-        self.tell_transfer(Err(told));
+        self.tell_transfer(Err(told.clone()));
         self.note(note);
+        if self.after_dial(told, now) {
+            return;
+        }
         if self.agent_done {
             self.end(OurReason::Agent, now);
         }
