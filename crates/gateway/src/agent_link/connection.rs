@@ -21,6 +21,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
@@ -78,12 +79,19 @@ pub(super) enum Frame {
 pub(super) struct Gone {
     /// The agent said goodbye.
     pub(super) clean: bool,
+    /// The connection broke, which may be the network's fault: another one may do better.
+    pub(super) lost: bool,
     pub(super) why: String,
 }
 
 impl Gone {
-    fn broken(why: impl Into<String>) -> Self {
-        Self { clean: false, why: why.into() }
+    /// The agent is at fault.
+    pub(super) fn broken(why: impl Into<String>) -> Self {
+        Self { clean: false, lost: false, why: why.into() }
+    }
+
+    fn lost(why: impl Into<String>) -> Self {
+        Self { clean: false, lost: true, why: why.into() }
     }
 }
 
@@ -307,7 +315,7 @@ impl Connection {
                 Some(Ok(Message::Close(frame))) => Err(closed(frame.as_ref())),
                 Some(Ok(_)) => Ok(Frame::Alive),
                 Some(Err(error)) => Err(gone(&error)),
-                None => Err(Gone::broken("the agent closed the connection")),
+                None => Err(Gone::lost("the agent closed the connection")),
             }),
             Self::AudioSocket(socket) => socket.poll_next(context),
         }
@@ -330,6 +338,7 @@ impl AudioSocket {
                 Ok(()) if buffer.filled().is_empty() => {
                     return Poll::Ready(Err(Gone {
                         clean: true,
+                        lost: false,
                         why: "the agent closed the connection".to_owned(),
                     }));
                 }
@@ -347,13 +356,14 @@ fn start(socket: &mut WebSocketStream<Wire>, message: Message) -> Result<(), Gon
 fn closed(frame: Option<&CloseFrame>) -> Gone {
     match frame {
         // A close without a code is a goodbye too (RFC 6455 7.1.5).
-        None => Gone { clean: true, why: "the agent closed the connection".to_owned() },
+        None => Gone { clean: true, lost: false, why: "the agent closed the connection".to_owned() },
         Some(frame) => {
             let code = u16::from(frame.code);
             let reason: String = frame.reason.chars().filter(|c| !c.is_control()).take(120).collect();
             let words = if reason.is_empty() { String::new() } else { format!(": {reason}") };
             Gone {
                 clean: matches!(code, 1000 | 1001 | 1005),
+                lost: false,
                 why: format!("the agent closed the connection with {code}{words}"),
             }
         }
@@ -361,7 +371,7 @@ fn closed(frame: Option<&CloseFrame>) -> Gone {
 }
 
 fn lost(error: &io::Error) -> Gone {
-    Gone::broken(format!("the connection to the agent broke: {error}"))
+    Gone::lost(format!("the connection to the agent broke: {error}"))
 }
 
 fn gone(error: &Error) -> Gone {
@@ -369,7 +379,11 @@ fn gone(error: &Error) -> Gone {
         Error::Io(error) => lost(error),
         Error::WriteBufferFull(_) => Gone::broken("the agent reads too slowly"),
         Error::Capacity(error) => Gone::broken(format!("the agent sent too much at once: {error}")),
-        Error::ConnectionClosed | Error::AlreadyClosed => Gone::broken("the agent closed the connection"),
+        Error::ConnectionClosed
+        | Error::AlreadyClosed
+        | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            Gone::lost("the agent closed the connection without a goodbye")
+        }
         other => Gone::broken(format!("the agent broke the WebSocket protocol: {other}")),
     }
 }

@@ -30,6 +30,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// its call within two seconds.
 const RECONNECT: Duration = Duration::from_millis(1_500);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// How often a call's connection is made anew.
+const MAX_RECONNECTS: u32 = 20;
 /// How often an agent may break its protocol.
 const MAX_FAULTS: u32 = 100;
 /// Messages and bytes an agent may send at once, and a second from then on; more waits in its own socket.
@@ -99,9 +101,16 @@ impl Worker {
             refilled: now,
             throttled: false,
         };
+        let mut reconnects = 0;
         let end = loop {
             match self.serve(&mut state).await {
-                End::Agent(gone) if self.dialect.reconnects() && !gone.clean && self.ready.is_none() => {
+                End::Agent(gone)
+                    if self.dialect.reconnects()
+                        && gone.lost
+                        && self.ready.is_none()
+                        && reconnects < MAX_RECONNECTS =>
+                {
+                    reconnects += 1;
                     match self.reconnect(&mut state).await {
                         Ok(()) => {}
                         Err(End::Agent(_)) => break End::Agent(gone),
@@ -216,6 +225,7 @@ impl Worker {
 
     fn message(&mut self, frame: &Frame, state: &mut State) {
         state.last_heard = Instant::now();
+        state.allowance.0 -= 1.0;
         let (incoming, length) = match frame {
             Frame::Text(text) => (Incoming::Text(text.as_str()), text.len()),
             Frame::Binary(bytes) => (Incoming::Binary(bytes), bytes.len()),
@@ -225,7 +235,6 @@ impl Worker {
                 return;
             }
         };
-        state.allowance.0 -= 1.0;
         state.allowance.1 -= length as f64;
         self.dialect.received(incoming, &mut state.io);
         // A clear returns its marks before anything else is said.
@@ -290,16 +299,13 @@ impl Worker {
                 Act::Fault(what) => {
                     state.faults += 1;
                     if state.faults > MAX_FAULTS {
-                        return Err(End::Agent(Gone {
-                            clean: false,
-                            why: format!(
-                                "the agent broke its protocol {MAX_FAULTS} times, the last with {what}"
-                            ),
-                        }));
+                        return Err(End::Agent(Gone::broken(format!(
+                            "the agent broke its protocol {MAX_FAULTS} times, the last with {what}"
+                        ))));
                     }
                     tracing::debug!(%what, "an agent broke its protocol");
                 }
-                Act::Close(why) => return Err(End::Agent(Gone { clean: false, why })),
+                Act::Close(why) => return Err(End::Agent(Gone::broken(why))),
             }
         }
         state.io.acts.extend(kept);
@@ -322,12 +328,12 @@ impl Worker {
         let now = Instant::now();
         state.refill(now);
         if state.unwritten.is_some_and(|since| now.duration_since(since) > UNREAD) {
-            return Err(Gone { clean: false, why: "the agent does not read what is sent to it".to_owned() });
+            return Err(Gone::broken("the agent does not read what is sent to it"));
         }
         let silent = now.duration_since(state.last_heard);
         if self.connection.answers_pings() && !state.throttled {
             if silent > DEAD_AFTER {
-                return Err(Gone { clean: false, why: "the agent gives no sign of life".to_owned() });
+                return Err(Gone::broken("the agent gives no sign of life"));
             }
             if silent >= PING_AFTER {
                 self.connection.ping()?;
@@ -364,7 +370,7 @@ impl Worker {
                 },
             }
         }
-        Err(End::Agent(Gone { clean: false, why: String::new() }))
+        Err(End::Agent(Gone::broken("the agent did not come back")))
     }
 
     /// Writes the last messages and the goodbye, and waits for the agent's.
