@@ -18,6 +18,8 @@ use crate::transfer_target;
 /// Turns of a transcript that are kept, and the longest, in bytes.
 const MAX_TURNS: usize = 2_000;
 const MAX_TURN: usize = 8_192;
+/// Most digits and pauses an agent may send at once.
+const MAX_DIGITS: usize = 64;
 /// How long the target of an agent's transfer may take to answer.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -149,7 +151,7 @@ impl Call {
     /// Does what the agent wants, and tells it what became of that.
     fn asked(&mut self, ask: Ask, now: Instant) {
         let action = ask.action.name();
-        let failed = match ask.action {
+        let result = match ask.action {
             Action::Transfer { to } => match to.parse::<TransferTarget>() {
                 Ok(to) => {
                     let asked = cluster::Transfer { to, mode: TransferMode::Auto, timeout: TRANSFER_TIMEOUT };
@@ -159,14 +161,21 @@ impl Call {
                             self.asked_transfer.get_or_insert(ask.id);
                             return;
                         }
-                        Err(error) => error.to_string(),
+                        Err(error) => Err(error.to_string()),
                     }
                 }
-                Err(rule) => format!("to {rule}"),
+                Err(rule) => Err(format!("to {rule}")),
             },
-            Action::SendDtmf { .. } => "sending digits is not available in this release".to_owned(),
+            Action::SendDtmf { digits } => {
+                let known = |c: char| "0123456789*#ABCDw,".contains(c);
+                if (1..=MAX_DIGITS).contains(&digits.len()) && digits.chars().all(known) {
+                    self.send_digits(digits).map(|_| None).map_err(|error| error.to_string())
+                } else {
+                    Err(format!("digits must be 1 to {MAX_DIGITS} of 0-9 * # A-D and the pauses w and ,"))
+                }
+            }
         };
-        self.tell_agent(ToAgent::Outcome(Outcome { id: ask.id, action, result: Err(failed) }));
+        self.tell_agent(ToAgent::Outcome(Outcome { id: ask.id, action, result }));
     }
 
     /// Tells the agent what became of a transfer, its own or one that the API asked for.
