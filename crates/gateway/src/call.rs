@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cluster::CallError;
+use media::denoise::Mode;
 use media::link::Link;
 use media::monitor::Monitor;
 use media::offer_answer::{Negotiated, OfferAnswer};
@@ -80,6 +81,8 @@ struct Call {
     /// The caller ID of the next second leg, when it is not the call's own.
     dial_as: Option<E164>,
     leg: Option<Leg>,
+    /// The denoiser of what the caller says.
+    noise_cancellation: Option<Mode>,
     /// Where the recording's audio goes.
     recording: Option<Arc<Monitor>>,
     /// The peer has put us on hold.

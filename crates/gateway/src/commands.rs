@@ -113,7 +113,7 @@ fn start(edge: &Arc<Edge>, originate: Box<Originate>) -> Result<(), CallError> {
     if edge.is_draining() {
         return Err(CallError::Busy);
     }
-    let permit = edge.call_limit.take().ok_or(CallError::Busy)?;
+    let permit = edge.call_limit.take(1).ok_or(CallError::Busy)?;
     let trunk = edge.directory.load().trunk(originate.trunk_id).cloned();
     let on_trunk = trunk.map(|trunk| edge.trunk_limits.take(&trunk, Instant::now())).transpose();
     let permit = permit.on_trunk(on_trunk.map_err(|limit| match limit {

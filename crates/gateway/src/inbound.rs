@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use media::denoise::Mode;
 use model::directory::VersionEntry;
 use model::inbound_routing::Input;
 use model::{
@@ -322,6 +323,10 @@ impl Deciding<'_> {
         if let Some(auth) = trunk.inbound_config.as_ref().and_then(|config| config.auth.as_ref()) {
             self.inbound_auth(&trunk, auth)?;
         }
+        if let Some(mode) = noise_cancellation(self.settings, &trunk) {
+            let detail = format!("media.noise_cancellation {}: on the caller's audio", mode.as_str());
+            self.step("enable_noise_cancellation", RuleResult::Pass, detail);
+        }
         let slot = number.inbound_agent_version_id.and_then(|v| self.directory.version(v)).cloned();
         let answer = self.number_answer(&number, slot, trunk.id)?;
         Ok(self.route(Some(number.phone_number.clone()), answer))
@@ -427,6 +432,12 @@ impl Deciding<'_> {
             && !self.directory.lists(self.asked.source.ip());
         Refused { silent, ..refused(status, reason, advice) }
     }
+}
+
+/// The denoiser of what a caller says on a trunk.
+pub(crate) fn noise_cancellation(settings: &Settings, trunk: &Trunk) -> Option<Mode> {
+    let asked = trunk.inbound_config.as_ref().is_some_and(|config| config.enable_noise_cancellation);
+    asked.then_some(settings.media.noise_cancellation)
 }
 
 pub(crate) const fn refused(status: u16, reason: &'static str, advice: &'static str) -> Refused {

@@ -9,7 +9,7 @@ use signaling::{HeaderName, Hop, Malformed, Message, Method, Replaces, Request, 
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
-use crate::admission::{CallPermit, TrunkLimit};
+use crate::admission::{CallPermit, DENOISED_CALL, TrunkLimit};
 use crate::call;
 use crate::calls::{CallInput, MAILBOX};
 use crate::counters::Counter;
@@ -300,7 +300,11 @@ fn trunk_full(limit: TrunkLimit) -> NoPlace {
 }
 
 fn node_full(edge: &Edge) -> NoPlace {
-    let detail = format!("{} calls are in progress", edge.settings.max_calls);
+    let detail = format!(
+        "{} calls are in progress, a denoised one counting as {DENOISED_CALL}, and {} is the most",
+        edge.call_limit.live(),
+        edge.settings.max_calls
+    );
     no_place(NODE_FULL, "limits.max_calls", detail, Counter::RejectedLimit)
 }
 
@@ -308,12 +312,18 @@ fn draining() -> NoPlace {
     no_place(DRAINING, "draining", "the node is being stopped".to_owned(), Counter::RejectedDraining)
 }
 
+/// What a call takes of the node.
+fn weight(edge: &Edge, trunk: Option<&Trunk>) -> u32 {
+    let denoised = trunk.and_then(|trunk| inbound::noise_cancellation(&edge.settings, trunk));
+    denoised.map_or(1, |_| DENOISED_CALL)
+}
+
 /// A place for a call, on the node and on its trunk.
 pub(crate) fn place(edge: &Edge, trunk: Option<&Trunk>) -> Result<CallPermit, NoPlace> {
     if edge.is_draining() {
         return Err(draining());
     }
-    let permit = edge.call_limit.take().ok_or_else(|| node_full(edge))?;
+    let permit = edge.call_limit.take(weight(edge, trunk)).ok_or_else(|| node_full(edge))?;
     let on_trunk = trunk.map(|trunk| edge.trunk_limits.take(trunk, Instant::now())).transpose();
     Ok(permit.on_trunk(on_trunk.map_err(trunk_full)?))
 }
@@ -323,7 +333,7 @@ pub(crate) fn would_place(edge: &Edge, trunk: Option<&Trunk>) -> Result<(), NoPl
     if edge.is_draining() {
         return Err(draining());
     }
-    if edge.call_limit.live() >= edge.settings.max_calls {
+    if !edge.call_limit.would_take(weight(edge, trunk)) {
         return Err(node_full(edge));
     }
     trunk.map_or(Ok(()), |trunk| edge.trunk_limits.would_take(trunk, Instant::now())).map_err(trunk_full)

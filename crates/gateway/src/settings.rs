@@ -145,6 +145,8 @@ pub struct MediaSettings {
     pub timeout: Duration,
     /// `media.initial_timeout_s`: the same before the first packet.
     pub initial_timeout: Duration,
+    /// `media.noise_cancellation`: what a trunk's `enable_noise_cancellation` means.
+    pub noise_cancellation: media::denoise::Mode,
     /// Where a `play` runtime's files are.
     pub audio_dir: PathBuf,
     /// Where recordings go.
@@ -174,6 +176,7 @@ impl Default for Settings {
                 ports: 20_000..=29_999,
                 timeout: Duration::from_secs(15),
                 initial_timeout: Duration::from_secs(30),
+                noise_cancellation: media::denoise::Mode::Standard,
                 audio_dir: PathBuf::from("audio"),
                 recordings_dir: PathBuf::from("recordings"),
             },

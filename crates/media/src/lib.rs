@@ -3,6 +3,7 @@
 
 pub mod codec;
 mod conceal;
+pub mod denoise;
 pub mod detect;
 pub mod dtmf;
 pub mod dtmf_sender;

@@ -17,6 +17,7 @@ pub use crate::player::Player;
 pub use latch::Believed;
 
 use crate::codec::Encoder;
+use crate::denoise::{Denoiser, Mode};
 use crate::dtmf;
 use crate::dtmf_sender;
 use crate::jitter_buffer::Kind;
@@ -47,7 +48,7 @@ const MAX_SAID_MS: u32 = 60;
 /// Who is at the other end of the audio.
 #[derive(Debug)]
 pub enum Agent {
-    /// Returns every payload bit for bit.
+    /// Returns every payload bit for bit; with noise cancellation, what is left of it.
     Echo,
     /// Says something.
     Play(Player),
@@ -102,6 +103,8 @@ pub struct SessionConfig {
     pub timeout: Duration,
     /// Keep the received audio for [`Session::take_captured`].
     pub tap: bool,
+    /// Noise cancellation of what is received, before anybody hears it. `None` leaves every sample as it came.
+    pub noise_cancellation: Option<Mode>,
 }
 
 /// Something the call must know.
@@ -235,6 +238,9 @@ pub struct Session {
     control: Control,
     quality: Arc<QualityLog>,
     echo: Echo,
+    noise_cancellation: Option<Mode>,
+    /// Made when the first frame is heard, and anew for another rate.
+    denoiser: Option<(Rate, Denoiser)>,
     /// While somebody needs the received audio.
     hearing: Option<Hearing>,
     ssrc: u32,
@@ -294,7 +300,9 @@ impl Session {
             reception: Reception::default(),
             control: Control::new(config.seed, Arc::clone(&quality), now),
             quality,
-            echo: Echo::default(),
+            echo: Echo::new(config.noise_cancellation.is_some()),
+            noise_cancellation: config.noise_cancellation,
+            denoiser: None,
             hearing: None,
             ssrc: u32::from_be_bytes([a, b, c, d]),
             sequence: u16::from_be_bytes([e, f]),
@@ -511,7 +519,20 @@ impl Session {
                 return;
             }
             let rate = hearing.rate();
+            self.denoise(rate);
             self.deliver(rate, out);
+        }
+    }
+
+    /// Takes the noise out of the frame in `self.heard`, where that is wanted. Digits are not in it: they come as
+    /// events beside the audio.
+    fn denoise(&mut self, rate: Rate) {
+        let Some(mode) = self.noise_cancellation else { return };
+        if self.denoiser.as_ref().is_none_or(|(of, _)| *of != rate) {
+            self.denoiser = Denoiser::new(mode, rate).map(|denoiser| (rate, denoiser));
+        }
+        if let Some((_, denoiser)) = &mut self.denoiser {
+            denoiser.process(&mut self.heard);
         }
     }
 
@@ -630,5 +651,7 @@ impl Session {
     }
 }
 
+#[cfg(test)]
+mod noise_tests;
 #[cfg(test)]
 mod tests;

@@ -176,7 +176,7 @@ pub struct Conversation {
     /// The recording, when there is one.
     #[serde(default)]
     pub recording: Option<RecordingDetails>,
-    /// What the operator should know of this call, for example that noise cancellation was asked for and not applied.
+    /// What the operator should know of this call, for example which noise cancellation was applied.
     pub notes: Vec<String>,
     /// What was said, where the runtime writes it down; in the order of its beginning.
     #[serde(default)]

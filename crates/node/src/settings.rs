@@ -115,9 +115,6 @@ impl Values {
             "must be address:port, for example 0.0.0.0:5060, or a list of such; port 0 picks a free one";
         let seconds = "must be a time in seconds, for example 30 or 30s";
         let rate = "must be COUNT/TIME, for example 200/10s, or 0 for no limit";
-        self.get("media.noise_cancellation", (), "must be standard or high", |t| {
-            matches!(t, "standard" | "high").then_some(())
-        })?;
         let targets = "must be allow, deny, or a list of CIDR prefixes";
         let private_targets =
             self.get("net.private_targets", PrivateTargets::Allow, targets, |t| match t {
@@ -146,6 +143,12 @@ impl Values {
                 defaults.media.initial_timeout,
                 seconds,
                 duration,
+            )?,
+            noise_cancellation: self.get(
+                "media.noise_cancellation",
+                defaults.media.noise_cancellation,
+                "must be standard or high",
+                media::denoise::Mode::from_name,
             )?,
             audio_dir: data_dir.join("audio"),
             recordings_dir: data_dir.join("recordings"),

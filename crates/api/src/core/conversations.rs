@@ -113,7 +113,7 @@ pub(super) struct ConversationOut {
     /// Mean opinion score of the worse direction (ITU-T G.107), 1 to 4.5; null until the call is over.
     #[schema(required)]
     mos: Option<f64>,
-    /// What to know of this call, for example that noise cancellation was asked for and not applied.
+    /// What to know of this call, for example which noise cancellation was applied.
     notes: Vec<String>,
     /// Only for `conversations:read_sensitive`. Null: no runtime makes one.
     #[serde(skip_serializing_if = "Option::is_none")]

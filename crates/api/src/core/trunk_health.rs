@@ -168,9 +168,6 @@ fn state(over: &[&Conversation], probe: Option<&Probe>) -> (StateOut, Option<Tim
 fn notes(trunk: &Trunk) -> Vec<String> {
     let mut notes = Vec::new();
     let (inbound, outbound) = (trunk.inbound_config.as_ref(), trunk.outbound_config.as_ref());
-    if inbound.is_some_and(|config| config.enable_noise_cancellation) {
-        notes.push("Noise cancellation is set, but this release carries calls without it.".to_owned());
-    }
     if inbound.is_some_and(|config| config.media_encryption == MediaEncryption::Require) {
         notes.push("inbound_config.media_encryption is SIP_MEDIA_ENCRYPT_REQUIRE: the keys of calls that come over UDP or TCP are sent in clear; only TLS hides them.".to_owned());
     }

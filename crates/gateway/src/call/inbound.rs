@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cluster::CallError;
+use media::denoise::Mode;
 use media::offer_answer::OfferAnswer;
 use model::{Conversation, ConversationId, ConversationStatus, Direction, Timestamp};
 use serde_json::Value;
@@ -66,7 +67,9 @@ async fn carry(
     let Some(chosen) = chosen(edge, &mut session, inputs, &route, &mut verdict, hop).await else {
         return session;
     };
-    let conversation = new_inbound(&route, &chosen, &verdict, session.call_id());
+    let noise_cancellation =
+        route.trunk.as_deref().and_then(|trunk| inbound::noise_cancellation(&edge.settings, trunk));
+    let conversation = new_inbound(&route, &chosen, &verdict, noise_cancellation, session.call_id());
     let near = media_towards(offer.as_deref(), hop);
     let socket = edge.rtp_ports.open(near);
     let local = local_media(edge, hop, near, socket.as_ref(), route.media_encryption());
@@ -94,6 +97,7 @@ async fn carry(
         asked_transfer: None,
         dial_as: None,
         leg: None,
+        noise_cancellation,
         recording: None,
         on_hold: false,
         rtp_port,
@@ -196,13 +200,14 @@ async fn chosen(
     None
 }
 
-fn new_inbound(route: &Route, chosen: &Chosen, verdict: &Verdict, call_id: &str) -> Conversation {
+fn new_inbound(
+    route: &Route,
+    chosen: &Chosen,
+    verdict: &Verdict,
+    noise_cancellation: Option<Mode>,
+    call_id: &str,
+) -> Conversation {
     let now = Timestamp::now();
-    let mut notes = Vec::new();
-    let inbound = route.trunk.as_ref().and_then(|t| t.inbound_config.as_ref());
-    if inbound.is_some_and(|c| c.enable_noise_cancellation) {
-        notes.push("noise_cancellation_not_applied: this release carries the call without it".to_owned());
-    }
     Conversation {
         id: ConversationId::new(),
         organization_id: route.organization_id,
@@ -228,7 +233,10 @@ fn new_inbound(route: &Route, chosen: &Chosen, verdict: &Verdict, call_id: &str)
         media_encryption: None,
         mos: None,
         recording: None,
-        notes,
+        notes: noise_cancellation
+            .map(|mode| format!("noise_cancellation: {}", mode.as_str()))
+            .into_iter()
+            .collect(),
         transcript: Vec::new(),
     }
 }

@@ -101,6 +101,7 @@ impl Call {
             initial_timeout: media.initial_timeout,
             timeout: media.timeout,
             tap: false,
+            noise_cancellation: self.noise_cancellation,
         };
         let mut session = media::session::Session::new(config, now);
         if answered {

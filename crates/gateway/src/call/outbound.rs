@@ -114,6 +114,7 @@ async fn carry(
         asked_transfer: None,
         dial_as: None,
         leg: None,
+        noise_cancellation: None,
         recording: None,
         on_hold: false,
         rtp_port,

@@ -347,6 +347,8 @@ impl SecondCall {
                 initial_timeout: media.initial_timeout,
                 timeout: media.timeout,
                 tap: false,
+                // A trunk's enable_noise_cancellation is for who calls in.
+                noise_cancellation: None,
             };
             let now = Instant::now();
             let mut session = media::session::Session::new(config, now);

@@ -15,7 +15,7 @@ const KEPT: usize = 3;
 /// How packets go back.
 #[derive(Debug, Default)]
 pub(super) struct Echo {
-    /// The network was seen to lose or reorder.
+    /// The network was seen to lose or reorder, or payloads are never to go back as they come.
     impaired: bool,
     /// What is added to sequence numbers and timestamps on the way back.
     sequence_offset: u16,
@@ -27,6 +27,11 @@ pub(super) struct Echo {
 }
 
 impl Echo {
+    /// An echo of what is heard from the first packet on, or of payloads as they come.
+    pub(super) fn new(of_heard: bool) -> Self {
+        Self { impaired: of_heard, ..Self::default() }
+    }
+
     /// Whether payloads go back as they come.
     pub(super) fn is_transparent(&self) -> bool {
         !self.impaired

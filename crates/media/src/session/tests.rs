@@ -7,9 +7,9 @@ use crate::codec::Codec;
 use crate::offer_answer::{Direction, TelephoneEvent};
 use crate::playout::{Limits, Overrun};
 
-const PEER: &str = "198.51.100.10:4000";
+pub(super) const PEER: &str = "198.51.100.10:4000";
 
-fn negotiated() -> Negotiated {
+pub(super) fn negotiated() -> Negotiated {
     Negotiated {
         codec: Codec::Pcmu,
         payload_type: 0,
@@ -37,13 +37,14 @@ fn session(agent: Agent, now: Instant) -> Session {
         initial_timeout: Duration::from_secs(30),
         timeout: Duration::from_secs(15),
         tap: false,
+        noise_cancellation: None,
     };
     let mut session = Session::new(config, now);
     session.start(now);
     session
 }
 
-fn packet(sequence: u16, ssrc: u32, payload_type: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn packet(sequence: u16, ssrc: u32, payload_type: u8, payload: &[u8]) -> Vec<u8> {
     let packet =
         Packet { marker: false, payload_type, sequence, timestamp: u32::from(sequence) * 160, ssrc, payload };
     let mut bytes = packet.header().to_vec();
@@ -221,6 +222,7 @@ fn sprayed(open_to_all: bool) -> (usize, usize, usize, usize) {
             initial_timeout: Duration::from_secs(30),
             timeout: Duration::from_secs(15),
             tap: true,
+            noise_cancellation: None,
         };
         let mut session = Session::new(config, start);
         session.latch.open_to_all = open_to_all;

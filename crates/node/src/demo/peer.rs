@@ -217,6 +217,7 @@ impl Peer {
                             initial_timeout: PATIENCE,
                             timeout: PATIENCE,
                             tap: true,
+                            noise_cancellation: None,
                         },
                         at,
                     );
