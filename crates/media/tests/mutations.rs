@@ -149,6 +149,7 @@ fn damaged_packets_break_nothing_and_the_true_ones_are_still_heard() {
         initial_timeout: Duration::from_secs(30),
         timeout: Duration::from_secs(15),
         tap: false,
+        noise_cancellation: None,
     };
     let mut session = Session::new(config, now);
     session.start(now);
