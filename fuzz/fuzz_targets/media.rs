@@ -28,6 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
         initial_timeout: Duration::from_secs(30),
         timeout: Duration::from_secs(15),
         tap: true,
+        noise_cancellation: None,
     };
     let (mut session, mut out) = (Session::new(config, now), Outbox::default());
     session.start(now);

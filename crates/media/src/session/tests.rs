@@ -466,6 +466,7 @@ fn reports_tell_both_sides_of_loss_jitter_and_round_trip() {
             initial_timeout: Duration::from_secs(30),
             timeout: Duration::from_secs(15),
             tap: false,
+            noise_cancellation: None,
         };
         let mut session = Session::new(config, start);
         session.start(start);
