@@ -1,11 +1,11 @@
-"""The bots of `examples/`, each as its user would start it. They need the Python environment that scripts/test makes
-at target/venv (pipecat-ai, fastapi, uvicorn, websockets, openai)."""
+"""The bots of `examples/`, each as its user would start it, with the packages of requirements.txt."""
 import http.server
 import json
 import os
 import pathlib
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -14,14 +14,13 @@ from phone import Phone
 from tandem import Tandem, wait_for
 
 ROOT = pathlib.Path(__file__).parent.parent
-PYTHON = os.environ.get("TANDEM_VENV", str(ROOT / "target/venv")) + "/bin/python"
+PYTHON = sys.executable
 
 
 class Example:
     """A bot of `examples/` on a free port."""
 
     def __init__(self, name, python=PYTHON, **environment):
-        assert os.path.exists(python), f"{python} is missing: python3 -m venv target/venv && target/venv/bin/pip install pipecat-ai fastapi uvicorn websockets openai"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]

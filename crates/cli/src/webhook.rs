@@ -46,8 +46,8 @@ pub enum Webhook {
     /// Makes a webhook; prints its secret, once.
     Create {
         /// Where the POST goes.
-        #[arg(long, required_unless_present = "data")]
-        url: Option<String>,
+        #[arg(long, value_name = "URL", required_unless_present = "data")]
+        endpoint: Option<String>,
         #[command(flatten)]
         settings: Settings,
         #[command(flatten)]
@@ -56,8 +56,9 @@ pub enum Webhook {
     /// Changes a webhook; what is not given is kept.
     Update {
         id: WebhookId,
-        #[arg(long)]
-        url: Option<String>,
+        /// Where the POST goes.
+        #[arg(long, value_name = "URL")]
+        endpoint: Option<String>,
         /// All events.
         #[arg(long, conflicts_with = "event")]
         all_events: bool,
@@ -137,13 +138,13 @@ impl Webhook {
                 let answer = common.connection.client()?.get(&format!("/core/webhooks/{id}"), &[]).await?;
                 common.screen(out).one(&answer.body)
             }
-            Self::Create { url, settings, common } => {
-                let body = settings.fields()?.with_some("url", url).into_value();
+            Self::Create { endpoint, settings, common } => {
+                let body = settings.fields()?.with_some("url", endpoint).into_value();
                 let answer = common.connection.client()?.post("/core/webhooks", Some(&body)).await?;
                 common.screen(out).one(&answer.body)
             }
-            Self::Update { id, url, all_events, settings, common } => {
-                let body = settings.fields()?.with_some("url", url);
+            Self::Update { id, endpoint, all_events, settings, common } => {
+                let body = settings.fields()?.with_some("url", endpoint);
                 let body = body.with_cleared("events", all_events, None::<bool>).some()?;
                 let answer =
                     common.connection.client()?.patch(&format!("/core/webhooks/{id}"), &body).await?;

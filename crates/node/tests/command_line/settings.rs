@@ -10,7 +10,8 @@ fn one_line_names_the_key_the_value_and_the_rule() {
         ("sip.upd=127.0.0.1:0", "did you mean sip.udp?"),
         ("limits.max_calls=0", "must be"),
         ("media.ports=30000", "must be"),
-        ("sip.tls=127.0.0.1:0", "not available in this release"),
+        ("sip.tls=127.0.0.1:0", "needs sip.tls_cert"),
+        ("bus.url=nats://127.0.0.1:4222", "not available in this release"),
         ("store.url=postgres://user:s3cr3t@db/x", "not available in this release"),
     ] {
         let line = place.refusal(&mut place.tandem(&["serve", "--set", set]), 2);
