@@ -44,7 +44,7 @@ const UNAVAILABLE: u32 = 20_503;
         description = "`Status=completed` (or `canceled`)."),
     responses((status = 200, description = "The call, over.", body = Object),
         (status = 400, description = "Another `Status`, or none.", body = Object),
-        (status = 401, description = "Basic credentials are missing or wrong: the user is the account SID, the password the runtime's `secret` or an API key with conversations:manage.", body = Object),
+        (status = 401, description = "Basic credentials are missing or wrong: the user is the account SID, the password the runtime's `secret` or an API key with conversations:manage; such a key is taken as a Bearer token, too.", body = Object),
         (status = 404, description = "The call is over or not there (`code` 20404).", body = Object),
         (status = 503, description = "The call edge does not answer.", body = Object)))]
 async fn hang_up(
@@ -53,21 +53,27 @@ async fn hang_up(
     headers: HeaderMap,
     form: Result<Form<HashMap<String, String>>, FormRejection>,
 ) -> Response {
-    let Some(password) = password(&headers, &account_sid) else { return unauthorized() };
+    let Some(shown_by) = credential(&headers, &account_sid) else { return unauthorized() };
     let call_sid = call_sid.strip_suffix(".json").unwrap_or(&call_sid).to_owned();
     let organization = sid(&account_sid, "AC").map(OrganizationId);
     let call = sid(&call_sid, "CA").map(ConversationId);
-    let Some(organization) = organization else { return unauthorized() };
-    let by_key = password.expose().starts_with(KEY_PREFIX);
+    let (password, bearer) = match shown_by {
+        Shown::Basic(password) => (password, false),
+        Shown::Bearer(key) => (key, true),
+    };
+    let by_key = bearer || password.expose().starts_with(KEY_PREFIX);
     if by_key {
-        match key_may(&state, organization, &password).await {
-            Ok(true) => {}
-            Ok(false) => return unauthorized(),
+        match organization_of(&state, &password).await {
+            Ok(Some(own)) if Some(own) == organization => {}
+            // Who has a key of the API is told of another account what the API tells: it is not there.
+            Ok(Some(_)) if bearer => return not_there(&account_sid),
+            Ok(_) => return unauthorized(),
             Err(_) => {
                 return error(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "The store is unavailable.");
             }
         }
     }
+    let Some(organization) = organization else { return unauthorized() };
     let Some(call) = call else {
         return missing(&state, organization, None, by_key, &password, &call_sid).await;
     };
@@ -93,15 +99,26 @@ async fn hang_up(
     }
 }
 
-/// The password of Basic credentials whose user is the account.
-fn password(headers: &HeaderMap, account_sid: &str) -> Option<Secret> {
+/// What a client authenticates with.
+enum Shown {
+    /// The password of Basic credentials whose user is the account.
+    Basic(Secret),
+    /// An API key, as everywhere else in the API.
+    Bearer(Secret),
+}
+
+fn credential(headers: &HeaderMap, account_sid: &str) -> Option<Shown> {
     let value =
         headers.get(header::AUTHORIZATION)?.to_str().ok().filter(|v| v.len() <= MAX_CREDENTIAL * 2)?;
-    let (scheme, encoded) = value.trim().split_once(' ')?;
-    let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    let (scheme, shown) = value.trim().split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(Shown::Bearer(Secret::new(shown.trim().to_owned())));
+    }
+    let decoded = STANDARD.decode(shown.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
     let text = String::from_utf8(decoded).ok()?;
     let (user, password) = text.split_once(':')?;
-    (user.eq_ignore_ascii_case(account_sid) && !password.is_empty()).then(|| Secret::new(password.to_owned()))
+    let ours = user.eq_ignore_ascii_case(account_sid) && !password.is_empty();
+    ours.then(|| Shown::Basic(Secret::new(password.to_owned())))
 }
 
 /// The UUID of `AC…` or `CA…`.
@@ -110,12 +127,16 @@ fn sid(text: &str, prefix: &str) -> Option<uuid::Uuid> {
     uuid::Uuid::parse_str(digits).ok()
 }
 
-/// Whether an API key may end calls of the organization.
-async fn key_may(state: &ApiState, organization: OrganizationId, key: &Secret) -> Result<bool, StoreError> {
+/// The organization whose calls an API key may end.
+async fn organization_of(state: &ApiState, key: &Secret) -> Result<Option<OrganizationId>, StoreError> {
     let found = state.store.authenticate(key.expose(), Timestamp::now()).await?;
-    Ok(found.is_some_and(|credential| {
-        let own = matches!(&credential.kind, CredentialKind::Key { organization_id, .. } if *organization_id == organization);
-        own && credential.scopes.iter().any(|held| held.satisfies(Scope::ConversationsManage))
+    Ok(found.and_then(|credential| match &credential.kind {
+        CredentialKind::Key { organization_id, .. }
+            if credential.scopes.iter().any(|held| held.satisfies(Scope::ConversationsManage)) =>
+        {
+            Some(*organization_id)
+        }
+        _ => None,
     }))
 }
 
@@ -133,13 +154,7 @@ async fn missing(
             Some(call) => was_its_agents(state, organization, call, password).await,
             None => false,
         };
-    if may_know {
-        let message =
-            format!("The requested resource {call_sid} was not found: the call is over, or never was.");
-        error(StatusCode::NOT_FOUND, NOT_FOUND, &message)
-    } else {
-        unauthorized()
-    }
+    if may_know { not_there(call_sid) } else { unauthorized() }
 }
 
 /// Whether the secret is that of the agent a past call had. The secret of a config given inline is not kept, so for
@@ -185,6 +200,11 @@ fn error(status: StatusCode, code: u32, message: &str) -> Response {
         "more_info": format!("https://www.twilio.com/docs/errors/{code}"),
     });
     (status, Json(body)).into_response()
+}
+
+fn not_there(sid: &str) -> Response {
+    let message = format!("The requested resource {sid} was not found: the call is over, or never was.");
+    error(StatusCode::NOT_FOUND, NOT_FOUND, &message)
 }
 
 fn unauthorized() -> Response {
