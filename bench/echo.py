@@ -33,6 +33,8 @@ def main():
                 try:
                     while True:
                         packet = legs[n].rtp.socket.recv(2048)
+                        if 192 <= packet[1] <= 223:
+                            continue  # RTCP of the leg whose port is the one below
                         count["back"] += 1
                         count["wrong"] += packet[12:] != payloads[n]
                 except BlockingIOError:
