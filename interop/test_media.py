@@ -214,6 +214,46 @@ def test_a_recording_survives_kill_9_and_is_given_in_ranges(binary):
         assert t.request("GET", f"/core/conversations/{id}/recording", key=only)[0] == 403
 
 
+def test_a_paused_recording_leaves_out_what_is_said(binary):
+    with Tandem(binary) as t:
+        config = {"runtime": {"type": "play", "tones": [{"hz": 700, "ms": 60000}]}, "recording": {"enabled": True}}
+        call = answered(t, config)
+        id = live(t)
+        path = f"/core/conversations/{id}"
+        reader = t.admin("key", "create", "--org", t.org, "--scope", "conversations:read_sensitive")
+        assert t.request("POST", f"{path}/recording/pause", key=reader)[0] == 403
+        talk(call, 50, hz=440)
+        for _ in range(2):
+            assert len(t.ok("POST", f"{path}/recording/pause")["recording_details"]["pauses"]) == 1
+        talk(call, 50, hz=1000, first=50)
+        for _ in range(2):
+            assert t.ok("POST", f"{path}/recording/resume")["recording_details"]["pauses"][0]["resumed_at"]
+        talk(call, 50, hz=1800, first=100)
+        t.ok("POST", f"{path}/recording/pause")
+        call.bye()
+        details = t.conversation(id, "completed")["recording_details"]
+        assert t.request("POST", f"{path}/recording/resume")[0] == 409
+        first, last = details["pauses"]
+        assert first["paused_at"] < first["resumed_at"] < last["paused_at"] and last["resumed_at"] is None, details
+        assert last["position_ms"] == details["duration_ms"] and 2300 < details["duration_ms"] < 3500, details
+        time.sleep(0.5)
+        file = next(os.path.join(d, f) for d, _, fs in os.walk(os.path.join(t.data, "recordings")) for f in fs)
+        with wave.open(file) as w:
+            samples = struct.unpack(f"<{w.getnframes() * 2}h", w.readframes(w.getnframes()))
+        left, right, cut = samples[0::2], samples[1::2], first["position_ms"] * 8
+        assert abs(len(left) - details["duration_ms"] * 8) < 400, (len(left), details)
+        # In stretches of 200 ms: nothing of the middle is there, on neither side, and all of the rest.
+        loudest = lambda side, hz: max(level_db(side[n:n + 1600], hz) for n in range(0, len(side) - 1600, 400))
+        assert loudest(left[:cut], 440) > -14 and loudest(left[cut:], 1800) > -14, details
+        assert loudest(left, 1000) < -30 and loudest(left[:cut], 1800) < -40, loudest(left, 1000)
+        assert min(level_db(right[n:n + 1600], 700) for n in range(1600, len(right) - 3200, 1600)) > -13
+        unrecorded = answered(t)
+        id = t.ok("GET", "/core/conversations?status=in_progress")[0]["id"]
+        status, why = t.request("POST", f"/core/conversations/{id}/recording/pause")
+        assert status == 409 and "not recorded" in why["detail"], why
+        unrecorded.bye()
+
+
 def test_an_ogg_recording_is_opus(binary):
     with Tandem(binary) as t:
         call = answered(t, {**ECHO, "recording": {"enabled": True, "format": "ogg"}})

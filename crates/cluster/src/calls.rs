@@ -117,6 +117,8 @@ pub enum CallCommand {
     Quality(ConversationId, oneshot::Sender<Result<CallQuality, CallError>>),
     /// Send digits (`0`–`9`, `A`–`D`, `*`, `#`) and pauses (`w` half a second, `,` two seconds).
     Digits(ConversationId, String, oneshot::Sender<Result<Conversation, CallError>>),
+    /// Leave what is said from now on out of the recording (`true`), or record again.
+    PauseRecording(ConversationId, bool, oneshot::Sender<Result<Conversation, CallError>>),
     /// Judge a call that might come.
     Simulate(Box<Simulate>, oneshot::Sender<Result<Simulated, CallError>>),
     /// The messages of a live call so far, and how many are not among them.
@@ -158,6 +160,9 @@ pub enum CallError {
     /// The other side takes no digits.
     #[error("the other side takes no telephone-events")]
     NoDigits,
+    /// Its agent's config asks for no recording, or the recording could not be written.
+    #[error("the call is not recorded")]
+    NotRecorded,
     /// The edge is not running.
     #[error("the SIP edge is not running")]
     Down,
@@ -219,6 +224,12 @@ impl Cluster {
     /// Sends digits and pauses to the other side of a live call.
     pub async fn send_digits(&self, id: ConversationId, digits: String) -> Result<Conversation, CallError> {
         self.ask(|reply| CallCommand::Digits(id, digits, reply)).await
+    }
+
+    /// Leaves what is said from now on out of a live call's recording, or records it again. Asking twice changes
+    /// nothing.
+    pub async fn pause_recording(&self, id: ConversationId, paused: bool) -> Result<Conversation, CallError> {
+        self.ask(|reply| CallCommand::PauseRecording(id, paused, reply)).await
     }
 
     /// Tells what a call would get.

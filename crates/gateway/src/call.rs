@@ -141,14 +141,13 @@ async fn linger(edge: &Arc<Edge>, session: &mut Session, inputs: &mut mpsc::Rece
                 Some(
                     CallInput::End(waiter)
                     | CallInput::Transfer(_, waiter)
-                    | CallInput::EndByAgent(.., waiter),
+                    | CallInput::EndByAgent(.., waiter)
+                    | CallInput::Digits(_, waiter)
+                    | CallInput::PauseRecording(_, waiter),
                 ) => {
                     let _ = waiter.send(Err(CallError::NotLive));
                 }
                 Some(CallInput::Quality(reply)) => {
-                    let _ = reply.send(Err(CallError::NotLive));
-                }
-                Some(CallInput::Digits(_, reply)) => {
                     let _ = reply.send(Err(CallError::NotLive));
                 }
                 Some(CallInput::Unsent(hop)) => session.handle_transport_error(hop, Instant::now()),
@@ -289,6 +288,9 @@ impl Call {
             }
             Some(CallInput::Digits(digits, reply)) => {
                 let _ = reply.send(self.send_digits(digits));
+            }
+            Some(CallInput::PauseRecording(paused, reply)) => {
+                let _ = reply.send(self.pause_recording(paused).map(|()| self.conversation.clone()));
             }
             Some(CallInput::Second(event)) => self.on_second(event, now),
             Some(CallInput::Replace(invite)) => self.on_replace(*invite, now),

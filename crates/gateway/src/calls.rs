@@ -32,6 +32,8 @@ pub(crate) enum CallInput {
     Quality(oneshot::Sender<Result<CallQuality, CallError>>),
     /// The API sends digits.
     Digits(String, oneshot::Sender<Result<Conversation, CallError>>),
+    /// The API pauses its recording, or takes it up again.
+    PauseRecording(bool, oneshot::Sender<Result<Conversation, CallError>>),
     /// Something happened on the second leg of a transfer.
     Second(SecondEvent),
     /// An INVITE whose Replaces names a dialog with the call's tag.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cluster::{CallCommand, CallError, CallInbox, Originate};
-use tokio::sync::mpsc;
+use model::ConversationId;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::TrunkLimit;
 use crate::call;
@@ -12,6 +14,8 @@ use crate::calls::{CallInput, MAILBOX};
 use crate::counters::Counter;
 use crate::edge::Edge;
 use crate::{probe, simulate};
+
+type Reply<T> = oneshot::Sender<Result<T, CallError>>;
 
 /// Serves commands until the gateway stops.
 pub(crate) async fn serve(edge: Arc<Edge>, mut inbox: CallInbox) {
@@ -24,74 +28,21 @@ pub(crate) async fn serve(edge: Arc<Edge>, mut inbox: CallInbox) {
             Some(CallCommand::Originate(originate, reply)) => {
                 let _ = reply.send(start(&edge, originate));
             }
-            Some(CallCommand::End(id, reply)) => {
-                let Some(mailbox) = edge.calls.conversation(id) else {
-                    let _ = reply.send(Err(CallError::NotLive));
-                    continue;
-                };
-                if let Err(unsent) = mailbox.try_send(CallInput::End(reply))
-                    && let CallInput::End(reply) = unsent.into_inner()
-                {
-                    let _ = reply.send(Err(CallError::Busy));
-                }
-            }
+            Some(CallCommand::End(id, reply)) => hand_on(&edge, id, reply, CallInput::End),
             Some(CallCommand::Transfer(id, asked, reply)) => {
-                let Some(mailbox) = edge.calls.conversation(id) else {
-                    let _ = reply.send(Err(CallError::NotLive));
-                    continue;
-                };
-                if let Err(unsent) = mailbox.try_send(CallInput::Transfer(asked, reply))
-                    && let CallInput::Transfer(_, reply) = unsent.into_inner()
-                {
-                    let _ = reply.send(Err(CallError::Busy));
-                }
+                hand_on(&edge, id, reply, |reply| CallInput::Transfer(asked, reply));
             }
             Some(CallCommand::EndByAgent(organization, id, secret, reply)) => {
-                let Some(mailbox) = edge.calls.conversation(id) else {
-                    let _ = reply.send(Err(CallError::NotLive));
-                    continue;
-                };
-                if let Err(unsent) = mailbox.try_send(CallInput::EndByAgent(organization, secret, reply))
-                    && let CallInput::EndByAgent(.., reply) = unsent.into_inner()
-                {
-                    let _ = reply.send(Err(CallError::Busy));
-                }
+                hand_on(&edge, id, reply, |reply| CallInput::EndByAgent(organization, secret, reply));
             }
-            Some(CallCommand::Trace(id, reply)) => {
-                let Some(mailbox) = edge.calls.conversation(id) else {
-                    let _ = reply.send(Err(CallError::NotLive));
-                    continue;
-                };
-                if let Err(unsent) = mailbox.try_send(CallInput::Trace(reply))
-                    && let CallInput::Trace(reply) = unsent.into_inner()
-                {
-                    let _ = reply.send(Err(CallError::Busy));
-                }
+            Some(CallCommand::Trace(id, reply)) => hand_on(&edge, id, reply, CallInput::Trace),
+            Some(CallCommand::Quality(id, reply)) => hand_on(&edge, id, reply, CallInput::Quality),
+            Some(CallCommand::Digits(id, digits, reply)) => {
+                hand_on(&edge, id, reply, |reply| CallInput::Digits(digits, reply));
             }
-            Some(CallCommand::Quality(id, reply)) => match edge.calls.conversation(id) {
-                None => {
-                    let _ = reply.send(Err(CallError::NotLive));
-                }
-                Some(mailbox) => {
-                    if let Err(unsent) = mailbox.try_send(CallInput::Quality(reply))
-                        && let CallInput::Quality(reply) = unsent.into_inner()
-                    {
-                        let _ = reply.send(Err(CallError::Busy));
-                    }
-                }
-            },
-            Some(CallCommand::Digits(id, digits, reply)) => match edge.calls.conversation(id) {
-                None => {
-                    let _ = reply.send(Err(CallError::NotLive));
-                }
-                Some(mailbox) => {
-                    if let Err(unsent) = mailbox.try_send(CallInput::Digits(digits, reply))
-                        && let CallInput::Digits(_, reply) = unsent.into_inner()
-                    {
-                        let _ = reply.send(Err(CallError::Busy));
-                    }
-                }
-            },
+            Some(CallCommand::PauseRecording(id, paused, reply)) => {
+                hand_on(&edge, id, reply, |reply| CallInput::PauseRecording(paused, reply));
+            }
             Some(CallCommand::Simulate(call, reply)) => {
                 let edge = Arc::clone(&edge);
                 tokio::spawn(async move {
@@ -107,6 +58,24 @@ pub(crate) async fn serve(edge: Arc<Edge>, mut inbox: CallInbox) {
             None => return,
         }
     }
+}
+
+/// Hands a command to its call. When that is not there, or has too much to do, the command is answered here.
+fn hand_on<T>(
+    edge: &Edge,
+    id: ConversationId,
+    reply: Reply<T>,
+    input: impl FnOnce(Reply<T>) -> CallInput,
+) {
+    let refused = match edge.calls.conversation(id).map(mpsc::Sender::try_reserve_owned) {
+        Some(Ok(place)) => {
+            place.send(input(reply));
+            return;
+        }
+        Some(Err(TrySendError::Full(_))) => CallError::Busy,
+        Some(Err(TrySendError::Closed(_))) | None => CallError::NotLive,
+    };
+    let _ = reply.send(Err(refused));
 }
 
 fn start(edge: &Arc<Edge>, originate: Box<Originate>) -> Result<(), CallError> {

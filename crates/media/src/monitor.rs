@@ -49,8 +49,9 @@ impl Monitor {
         self.rate
     }
 
-    /// While paused, time passes and nothing of the audio is kept.
+    /// While paused, time passes and nothing of the audio is kept: once this returns, no frame in between is.
     pub fn pause(&self, paused: bool) {
+        let _between_frames = self.queue.lock();
         self.paused.store(paused, Ordering::Relaxed);
     }
 

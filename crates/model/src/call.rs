@@ -106,6 +106,44 @@ pub struct RecordingDetails {
     pub started_at: Timestamp,
     /// Its length in milliseconds, pauses left out; `None` while it lasts, and when the node died in it.
     pub duration_ms: Option<u64>,
+    /// What was left out of it, in order.
+    #[serde(default)]
+    pub pauses: Vec<RecordingPause>,
+    /// Pauses beyond those listed.
+    #[serde(default)]
+    pub more_pauses: u32,
+}
+
+/// A stretch of the call that was left out of its recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordingPause {
+    /// When it began.
+    pub paused_at: Timestamp,
+    /// When it ended; `None` while it lasts, and when the call ended in it.
+    pub resumed_at: Option<Timestamp>,
+    /// Where in the recording it was left out, in milliseconds.
+    pub position_ms: u64,
+}
+
+/// Pauses listed with a recording.
+const MAX_PAUSES: usize = 256;
+
+impl RecordingDetails {
+    /// A pause began at this place of the recording.
+    pub fn paused(&mut self, position_ms: u64, at: Timestamp) {
+        if self.pauses.len() < MAX_PAUSES {
+            self.pauses.push(RecordingPause { paused_at: at, resumed_at: None, position_ms });
+        } else {
+            self.more_pauses = self.more_pauses.saturating_add(1);
+        }
+    }
+
+    /// The pause is over.
+    pub fn resumed(&mut self, at: Timestamp) {
+        if let Some(pause) = self.pauses.last_mut().filter(|_| self.more_pauses == 0) {
+            pause.resumed_at.get_or_insert(at);
+        }
+    }
 }
 
 /// Where a call's recording is, below the directory of all recordings.
@@ -213,5 +251,34 @@ impl Conversation {
     #[must_use]
     pub fn duration(&self) -> Option<i64> {
         Some(self.ended_at?.seconds_since(self.answered_at?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_listed_up_to_a_number_and_counted_from_there() {
+        let mut details = RecordingDetails {
+            format: RecordingFormat::Wav,
+            sample_rate: 8_000,
+            channels: 2,
+            started_at: Timestamp(0),
+            duration_ms: None,
+            pauses: Vec::new(),
+            more_pauses: 0,
+        };
+        for n in 0..MAX_PAUSES as i64 + 2 {
+            details.paused(n as u64, Timestamp(2 * n));
+            details.resumed(Timestamp(2 * n + 1));
+        }
+        assert_eq!((details.pauses.len(), details.more_pauses), (MAX_PAUSES, 2));
+        let last = RecordingPause {
+            paused_at: Timestamp(510),
+            resumed_at: Some(Timestamp(511)),
+            position_ms: 255,
+        };
+        assert_eq!(details.pauses.last(), Some(&last));
     }
 }

@@ -132,8 +132,9 @@ pub(super) struct ConversationOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Option<Vec<Object>>)]
     conversation: Sensitive,
-    /// Only for `conversations:read_sensitive`. `format`, `sample_rate`, `channels`, `started_at` and `duration_ms`
-    /// of the recording; null when the call is not recorded.
+    /// Only for `conversations:read_sensitive`. `format`, `sample_rate`, `channels`, `started_at`, `duration_ms` and
+    /// `pauses` (`paused_at`, `resumed_at`, `position_ms`: where in the recording something is left out) of the
+    /// recording; null when the call is not recorded. `more_pauses` counts those beyond the 256 that are listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Option<Object>)]
     recording_details: Sensitive,

@@ -4,6 +4,7 @@ mod agent_config;
 mod agent_versions;
 mod agents;
 mod conversation_media;
+mod conversation_recording;
 mod conversation_start;
 mod conversation_transfer;
 mod conversations;
@@ -57,6 +58,7 @@ pub(crate) fn routes() -> Routes {
         .merge(conversations::routes())
         .merge(trace::routes())
         .merge(conversation_media::routes())
+        .merge(conversation_recording::routes())
         .merge(organization::routes())
         .merge(inbound_routing::routes())
         .merge(trunk_simulate::routes())

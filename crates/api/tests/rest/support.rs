@@ -283,6 +283,9 @@ async fn obey(store: Store, edge: Arc<Mutex<Edge>>, mut inbox: CallInbox) {
             CallCommand::Quality(_, reply) => {
                 let _ = reply.send(Err(CallError::NotAnswered));
             }
+            CallCommand::PauseRecording(_, _, reply) => {
+                let _ = reply.send(Err(CallError::NotRecorded));
+            }
             CallCommand::Digits(id, _, reply) => {
                 let call = edge.lock().unwrap().live.get(&id).cloned();
                 let _ = reply.send(call.ok_or(CallError::NotLive));

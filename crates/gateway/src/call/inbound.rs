@@ -176,7 +176,7 @@ async fn chosen(
                 ) => {
                     let _ = waiter.send(Err(CallError::NotLive));
                 }
-                Some(CallInput::Digits(_, reply)) => {
+                Some(CallInput::Digits(_, reply) | CallInput::PauseRecording(_, reply)) => {
                     let _ = reply.send(Err(CallError::NotAnswered));
                 }
                 Some(CallInput::Quality(reply)) => {

@@ -1,5 +1,6 @@
 //! What a call's media tells of itself: its quality while it lasts and at its end, and its recording.
 
+use cluster::CallError;
 use media::quality::{Figures, OneWay, Report};
 use model::{CallQuality, OneWayAudio, RecordingDetails, SecondQuality, StreamQuality, Timestamp};
 
@@ -64,9 +65,29 @@ impl Call {
             channels: 2,
             started_at: Timestamp::now(),
             duration_ms: None,
+            pauses: Vec::new(),
+            more_pauses: 0,
         });
         leg.listen_in(std::sync::Arc::clone(&monitor));
         self.recording = Some(monitor);
+    }
+
+    /// Leaves what is said from now on out of the recording, or records it again. Asking twice changes nothing.
+    pub(super) fn pause_recording(&mut self, paused: bool) -> Result<(), CallError> {
+        if self.conversation.answered_at.is_none() {
+            return Err(CallError::NotAnswered);
+        }
+        let monitor = self.recording.as_ref().filter(|monitor| !monitor.is_broken());
+        let (Some(monitor), Some(details)) = (monitor, &mut self.conversation.recording) else {
+            return Err(CallError::NotRecorded);
+        };
+        if monitor.is_paused() != paused {
+            monitor.pause(paused);
+            let now = Timestamp::now();
+            if paused { details.paused(monitor.recorded_ms(), now) } else { details.resumed(now) }
+            self.record();
+        }
+        Ok(())
     }
 
     /// The call is over: what was measured and recorded goes on record.
