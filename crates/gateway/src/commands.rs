@@ -61,12 +61,7 @@ pub(crate) async fn serve(edge: Arc<Edge>, mut inbox: CallInbox) {
 }
 
 /// Hands a command to its call. When that is not there, or has too much to do, the command is answered here.
-fn hand_on<T>(
-    edge: &Edge,
-    id: ConversationId,
-    reply: Reply<T>,
-    input: impl FnOnce(Reply<T>) -> CallInput,
-) {
+fn hand_on<T>(edge: &Edge, id: ConversationId, reply: Reply<T>, input: impl FnOnce(Reply<T>) -> CallInput) {
     let refused = match edge.calls.conversation(id).map(mpsc::Sender::try_reserve_owned) {
         Some(Ok(place)) => {
             place.send(input(reply));

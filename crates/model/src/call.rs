@@ -274,11 +274,8 @@ mod tests {
             details.resumed(Timestamp(2 * n + 1));
         }
         assert_eq!((details.pauses.len(), details.more_pauses), (MAX_PAUSES, 2));
-        let last = RecordingPause {
-            paused_at: Timestamp(510),
-            resumed_at: Some(Timestamp(511)),
-            position_ms: 255,
-        };
+        let last =
+            RecordingPause { paused_at: Timestamp(510), resumed_at: Some(Timestamp(511)), position_ms: 255 };
         assert_eq!(details.pauses.last(), Some(&last));
     }
 }

@@ -23,7 +23,9 @@ pub mod webhook;
 
 pub use address::{AddressRange, CarrierAddress};
 pub use agent::{Agent, AgentConfig, AgentVersion, Play, Recording, RecordingFormat, Runtime, Tone};
-pub use call::{Conversation, ConversationStatus, Direction, EndedBy, RecordingDetails, RecordingPause, recording_path};
+pub use call::{
+    Conversation, ConversationStatus, Direction, EndedBy, RecordingDetails, RecordingPause, recording_path,
+};
 pub use decision::{DecisionRecord, RuleResult, Step};
 pub use id::{
     AgentId, AgentVersionId, ConversationId, DecisionId, DeliveryId, KeyId, OrganizationId, TrunkId, UserId,

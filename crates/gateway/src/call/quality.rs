@@ -84,7 +84,11 @@ impl Call {
         if monitor.is_paused() != paused {
             monitor.pause(paused);
             let now = Timestamp::now();
-            if paused { details.paused(monitor.recorded_ms(), now) } else { details.resumed(now) }
+            if paused {
+                details.paused(monitor.recorded_ms(), now)
+            } else {
+                details.resumed(now)
+            }
             self.record();
         }
         Ok(())
