@@ -248,7 +248,7 @@ def test_a_paused_recording_leaves_out_what_is_said(binary):
         assert loudest(left, 1000) < -30 and loudest(left[:cut], 1800) < -40, loudest(left, 1000)
         assert min(level_db(right[n:n + 1600], 700) for n in range(1600, len(right) - 3200, 1600)) > -13
         unrecorded = answered(t)
-        id = t.ok("GET", "/core/conversations?status=in_progress")[0]["id"]
+        id = live(t)
         status, why = t.request("POST", f"/core/conversations/{id}/recording/pause")
         assert status == 409 and "not recorded" in why["detail"], why
         unrecorded.bye()
