@@ -380,3 +380,40 @@ def test_everything_in_readme_is_done_from_the_shell(binary):
         wait_for("the calls are listed", 3, lambda: len(shown("call", "list")) == 3)
         assert tandem("trunk", "decisions", trunk) and "agent_number" in tandem("call", "get", placed["id"])
         assert tandem("trunk", "get", str(uuid.uuid4()), status=1) == ""
+
+
+def test_a_call_is_looked_at_and_listened_to_from_the_shell(binary):
+    with Tandem(binary) as t, tempfile.TemporaryDirectory() as place:
+        def tandem(*words, status=0):
+            done = subprocess.run([binary, *words], capture_output=True, text=True, timeout=20,
+                                  env={**os.environ, "TANDEM_URL": t.http, "TANDEM_API_KEY": t.key})
+            assert done.returncode == status, (words, done.returncode, done.stderr)
+            return done.stdout
+
+        agent = t.deployed({"runtime": {"type": "play", "tones": [{"hz": 440, "ms": 20000}]}, "recording": {"enabled": True}})
+        call = Call(t.udp, agent)
+        assert call.final() == 200
+        id = wait_for("the call is on record", 2, lambda: t.ok("GET", "/core/conversations?status=in_progress"))[0]["id"]
+        tandem("call", "dtmf", id, "--digits", "7")
+        call.rtp.socket.settimeout(5)
+        while call.rtp.socket.recv(2048)[1] & 0x7F != 101:
+            pass
+        assert "INVITE sip:" in tandem("call", "trace", id)
+        call.bye()
+        t.conversation(id, "completed")
+        ladder = tandem("call", "trace", id)
+        lines = ladder.splitlines()
+        assert "<---" in lines[0] and "INVITE" in lines[0] and any("--->" in line and "200 OK" in line for line in lines), ladder
+        assert any("BYE" in line for line in lines) and "outcome" in ladder, ladder
+        assert "    Call-ID: " in tandem("call", "trace", id, "--raw")
+        capture, audio = os.path.join(place, "call.pcap"), os.path.join(place, "call.wav")
+        tandem("call", "trace", id, "--pcap", capture)
+        with open(capture, "rb") as f:
+            assert f.read(4) in (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")
+        tandem("call", "recording", id, "--output", audio)
+        with open(audio, "rb") as f:
+            assert f.read(4) == b"RIFF"
+        assert "packets_sent" in tandem("call", "quality", id) and json.loads(tandem("call", "quality", id, "--json"))["packets_sent"] > 0
+        nobody = os.path.join(place, "nobody.wav")
+        tandem("call", "recording", str(uuid.uuid4()), "--output", nobody, status=1)
+        assert not os.path.exists(nobody) and not os.path.exists(nobody + ".part")

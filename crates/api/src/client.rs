@@ -110,6 +110,28 @@ impl Client {
         Ok(Events { client: self.clone(), response, read: Vec::new() })
     }
 
+    /// A file, handed to `sink` piece by piece. Returns its length.
+    pub async fn download<E: From<ClientError>>(
+        &self,
+        path: &str,
+        accept: &str,
+        mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let request = self.request(Method::GET, path).header("accept", accept);
+        let mut response = request.send().await.map_err(|error| self.unreachable(error))?;
+        if !response.status().is_success() {
+            let status = response.status();
+            let body = self.body(response).await?;
+            return Err(self.refused(status, body).into());
+        }
+        let mut length = 0;
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
+            length += chunk.len() as u64;
+            sink(&chunk)?;
+        }
+        Ok(length)
+    }
+
     /// `POST`.
     pub async fn post(&self, path: &str, body: Option<&Value>) -> Result<Answer, ClientError> {
         self.send(with_body(self.request(Method::POST, path), body)).await

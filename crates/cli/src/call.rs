@@ -5,6 +5,7 @@ use std::io::Write;
 use model::{AgentId, ConversationId, ConversationStatus, Direction, E164, Timestamp, TrunkId};
 use serde_json::Value;
 
+use crate::call_trace::ladder;
 use crate::input::{Data, Fields, json, number};
 use crate::show::{Column, line, pages};
 use crate::{CliError, Common};
@@ -20,6 +21,18 @@ const COLUMNS: &[Column] = &[
     ("SECONDS", "/duration"),
     ("SIP", "/sip_status"),
     ("REASON", "/reason"),
+];
+
+/// What is shown of each second of a call.
+const SECONDS: &[Column] = &[
+    ("SECOND", "/second"),
+    ("LOSS IN %", "/received/loss_percent"),
+    ("JITTER IN ms", "/received/jitter_ms"),
+    ("MOS IN", "/received/mos"),
+    ("LOSS OUT %", "/sent/loss_percent"),
+    ("JITTER OUT ms", "/sent/jitter_ms"),
+    ("MOS OUT", "/sent/mos"),
+    ("RTT ms", "/rtt_ms"),
 ];
 
 /// Commands on calls.
@@ -109,12 +122,72 @@ pub enum Call {
         #[command(flatten)]
         common: Common,
     },
+    /// Sends digits to the other side of a live call.
+    Dtmf {
+        id: ConversationId,
+        /// 0-9, A-D, * and #; w waits half a second, a comma two.
+        #[arg(long)]
+        digits: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Shows a call's SIP messages, live or ended, and why it went as it did.
+    Trace {
+        id: ConversationId,
+        /// Every message in full.
+        #[arg(long)]
+        raw: bool,
+        /// Writes a capture file for Wireshark instead; - is standard output.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["raw", "json"])]
+        pcap: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Shows how a call sounds: loss, jitter, round trip and MOS, second by second.
+    Quality {
+        id: ConversationId,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Writes a call's recording to a file.
+    Recording {
+        id: ConversationId,
+        /// The file, made anew; - is standard output.
+        #[arg(long, short, value_name = "FILE")]
+        output: String,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Hangs up.
     End {
         id: ConversationId,
         #[command(flatten)]
         common: Common,
     },
+}
+
+/// Writes what a path answers to a file, or to standard output for `-`. A file appears whole or not at all.
+async fn save(path: &str, file: &str, common: &Common, out: &mut (dyn Write + Send)) -> Result<(), CliError> {
+    let client = common.connection.client()?;
+    if file == "-" {
+        client.download(path, "*/*", |piece| Ok::<_, CliError>(out.write_all(piece)?)).await?;
+        return Ok(out.flush()?);
+    }
+    let partial = format!("{file}.part");
+    let mut written = std::fs::File::create(&partial)?;
+    let done = client.download(path, "*/*", |piece| Ok::<_, CliError>(written.write_all(piece)?)).await;
+    let done = done.and_then(|length| Ok(std::fs::rename(&partial, file).map(|()| length)?));
+    match done {
+        Ok(length) if common.json => {
+            common.screen(out).one(&serde_json::json!({"file": file, "bytes": length}))
+        }
+        Ok(length) => common.screen(out).done(&format!("{length} bytes are in {file}.")),
+        Err(error) => {
+            // What is there is of no use; that it cannot be removed changes nothing of the error.
+            let _ = std::fs::remove_file(&partial);
+            Err(error)
+        }
+    }
 }
 
 /// A line a change; with `--json` the conversation on one line.
@@ -212,6 +285,39 @@ impl Call {
                 let client = common.connection.client()?;
                 let answer = client.post(&format!("/core/conversations/{id}/transfer"), Some(&body)).await?;
                 common.screen(out).one(&answer.body)
+            }
+            Self::Dtmf { id, digits, common } => {
+                let body = Fields::default().with("digits", digits).into_value();
+                let client = common.connection.client()?;
+                let answer = client.post(&format!("/core/conversations/{id}/dtmf"), Some(&body)).await?;
+                common.screen(out).one(&answer.body)
+            }
+            Self::Trace { id, raw: _, pcap: Some(file), common } => {
+                let path = format!("/core/conversations/{id}/trace?format=pcap");
+                save(&path, &file, &common, out).await
+            }
+            Self::Trace { id, raw, pcap: None, common } => {
+                let client = common.connection.client()?;
+                let answer = client.get(&format!("/core/conversations/{id}/trace"), &[]).await?;
+                if common.json {
+                    common.screen(out).one(&answer.body)
+                } else {
+                    ladder(&answer.body, raw, out)
+                }
+            }
+            Self::Quality { id, common } => {
+                let client = common.connection.client()?;
+                let mut answer = client.get(&format!("/core/conversations/{id}/quality"), &[]).await?.body;
+                if common.json {
+                    return common.screen(out).one(&answer);
+                }
+                let seconds = answer.as_object_mut().and_then(|fields| fields.remove("seconds"));
+                common.screen(out).one(&answer)?;
+                let rows = seconds.as_ref().and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+                common.screen(out).many(rows, SECONDS)
+            }
+            Self::Recording { id, output, common } => {
+                save(&format!("/core/conversations/{id}/recording"), &output, &common, out).await
             }
             Self::End { id, common } => {
                 let client = common.connection.client()?;

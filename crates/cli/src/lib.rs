@@ -3,6 +3,7 @@
 
 mod agent;
 mod call;
+mod call_trace;
 mod connection;
 mod error;
 mod input;
@@ -31,7 +32,7 @@ pub enum Command {
     /// Agents, their versions and where they answer.
     #[command(subcommand)]
     Agent(agent::Agent),
-    /// Calls: place, watch, look at and end them.
+    /// Calls: place, watch, look at, listen to, transfer and end them.
     #[command(subcommand)]
     Call(call::Call),
     /// Who answers the organization's numbers: rules or a webhook.

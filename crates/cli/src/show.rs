@@ -126,7 +126,7 @@ fn fields(table: &mut Table, prefix: &str, value: &Value) {
 }
 
 /// A value in a cell. What came from the network moves no cursor and rings no bell.
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     let text = match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
