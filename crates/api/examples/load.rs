@@ -5,14 +5,14 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a tool for the bench; a panic is how it fails")]
 
-use std::time::Duration;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
-
-#[tokio::main(flavor = "current_thread")]
-async fn main() {
+/// One thread a connection: the system wakes a sleeper within tens of microseconds, where an asynchronous runtime's
+/// timer rounds up to the next millisecond and would measure itself.
+fn main() {
     let mut arguments = std::env::args().skip(1);
     let mut next = || arguments.next().expect("ADDRESS KEY RATE SECONDS CONNECTIONS PATH…");
     let (address, key) = (next(), next());
@@ -20,34 +20,35 @@ async fn main() {
     let paths: Vec<String> = arguments.collect();
     let begin = Instant::now() + Duration::from_millis(200);
     let gap = Duration::from_secs(1) / rate;
-    let tasks: Vec<_> = (0..connections)
-        .map(|own| {
-            let (address, paths, key) = (address.clone(), paths.clone(), key.clone());
-            tokio::spawn(async move {
-                let mut stream = TcpStream::connect(&address).await.unwrap();
-                stream.set_nodelay(true).unwrap();
-                let mut told = Vec::new();
-                for n in (own..rate * seconds).step_by(connections as usize) {
-                    let due = begin + gap * n;
-                    sleep_until(due).await;
-                    let at = n as usize % paths.len();
-                    let request = format!(
-                        "GET {} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {key}\r\n\r\n",
-                        paths[at]
-                    );
-                    stream.write_all(request.as_bytes()).await.unwrap();
-                    let status = answer(&mut stream).await;
-                    told.push((at, status, due.elapsed()));
-                }
-                told
-            })
-        })
-        .collect();
     let mut by_path: Vec<Vec<(u16, Duration)>> = vec![Vec::new(); paths.len()];
-    for task in tasks {
-        for (at, status, took) in task.await.unwrap() {
-            by_path[at].push((status, took));
-        }
+    let told: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..connections)
+            .map(|own| {
+                let (address, paths, key) = (&address, &paths, &key);
+                scope.spawn(move || {
+                    let mut stream = TcpStream::connect(address).unwrap();
+                    stream.set_nodelay(true).unwrap();
+                    let mut told = Vec::new();
+                    for n in (own..rate * seconds).step_by(connections as usize) {
+                        let due = begin + gap * n;
+                        thread::sleep(due.saturating_duration_since(Instant::now()));
+                        let at = n as usize % paths.len();
+                        let request = format!(
+                            "GET {} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {key}\r\n\r\n",
+                            paths[at]
+                        );
+                        stream.write_all(request.as_bytes()).unwrap();
+                        let status = answer(&mut stream);
+                        told.push((at, status, due.elapsed()));
+                    }
+                    told
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    for (at, status, took) in told {
+        by_path[at].push((status, took));
     }
     for (path, mut answers) in paths.iter().zip(by_path) {
         answers.sort_by_key(|(_, took)| *took);
@@ -71,10 +72,10 @@ async fn main() {
 }
 
 /// Reads one answer with a `Content-Length`, and returns its status.
-async fn answer(stream: &mut TcpStream) -> u16 {
+fn answer(stream: &mut TcpStream) -> u16 {
     let (mut read, mut bytes) = (0, vec![0; 16 * 1024]);
     loop {
-        read += stream.read(&mut bytes[read..]).await.unwrap();
+        read += stream.read(&mut bytes[read..]).unwrap();
         let text = String::from_utf8_lossy(&bytes[..read]);
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
         let length = head.lines().find_map(|line| {
