@@ -1,5 +1,6 @@
 //! What every part of a running gateway shares.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -203,9 +204,54 @@ pub(crate) fn random() -> [u8; 16] {
     bytes
 }
 
-/// Fills with unpredictable bytes.
+/// Bytes asked of the system at once: a call takes about a hundred, and a system call for each few would cost more than
+/// the rest of them.
+const POOL: usize = 512;
+
+/// Bytes of the system's generator that nobody has had yet.
+struct Pool {
+    bytes: [u8; POOL],
+    left: usize,
+}
+
+thread_local! {
+    static POOLED: RefCell<Pool> = const { RefCell::new(Pool { bytes: [0; POOL], left: 0 }) };
+}
+
+/// Fills with unpredictable bytes, each given out once.
 pub(crate) fn fill(bytes: &mut [u8]) {
     // The system's generator fails only before the machine has booted; a process cannot run safely without it.
     #[allow(clippy::expect_used)]
-    getrandom::fill(bytes).expect("the system's random generator works");
+    let system = |bytes: &mut [u8]| getrandom::fill(bytes).expect("the system's random generator works");
+    POOLED.with_borrow_mut(|pool| {
+        if bytes.len() > pool.left {
+            if bytes.len() > POOL / 4 {
+                system(bytes);
+                return;
+            }
+            system(&mut pool.bytes);
+            pool.left = POOL;
+        }
+        pool.left -= bytes.len();
+        // In range: `left` is at most POOL, and was at least as many as are taken.
+        let taken = &mut pool.bytes[pool.left..pool.left + bytes.len()];
+        bytes.copy_from_slice(taken);
+        taken.fill(0);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_bytes_are_given_out_twice() {
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..1_000 {
+            assert!(seen.insert(random()));
+        }
+        let mut long = [0; POOL];
+        fill(&mut long);
+        assert!(long.chunks(16).all(|part| part != [0; 16]));
+    }
 }

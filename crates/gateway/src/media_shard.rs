@@ -7,7 +7,7 @@ use std::io;
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ const MAX_COMMANDS: usize = 65_536;
 const WAKE: u64 = 0;
 /// Set in the token of a leg's RTCP socket.
 const CONTROL: u64 = 1 << 63;
+/// Longest sleep of a shard that has legs: what is not worth a wake-up waits no longer.
+const NAP: Duration = Duration::from_millis(100);
 
 enum Command {
     Open { leg: u64, socket: RtpSocket, session: Box<Session>, call: mpsc::Sender<CallInput> },
@@ -58,16 +60,37 @@ pub(crate) struct MediaShards {
 
 struct Shard {
     commands: Sender<Command>,
+    poll: OwnedFd,
     wake: OwnedFd,
+    begun: Instant,
+    /// Until when the thread sleeps, in microseconds since `begun`; 0 while it is awake and looks for commands before it
+    /// sleeps again.
+    sleeps_until: AtomicU64,
 }
 
 impl Shard {
-    fn send(&self, command: Command) {
+    /// Hands over a command that is wanted at `due`. Waking the thread costs more than most commands, so one that is up
+    /// by then anyway is not woken.
+    fn send(&self, command: Command, due: Option<Instant>) {
         // The queue is longer than a node's calls times the commands a call sends, so it is full only when the
         // thread is gone; then nothing is left to tell it.
-        if self.commands.try_send(command).is_ok() {
+        if self.commands.try_send(command).is_err() {
+            return;
+        }
+        // Pairs with the fence in `Worker::sleep`: either the thread sees the command, or this sees that it sleeps.
+        fence(Ordering::SeqCst);
+        let due = due.map_or(u64::MAX, |due| self.micros(due));
+        if self.sleeps_until.load(Ordering::Relaxed) > due {
             let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
         }
+    }
+
+    fn send_now(&self, command: Command) {
+        self.send(command, Some(self.begun));
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.begun).as_micros()).unwrap_or(u64::MAX)
     }
 }
 
@@ -81,12 +104,12 @@ pub(crate) struct Leg {
 impl Leg {
     /// The call is answered: playout begins.
     pub(crate) fn start(&self) {
-        self.shard.send(Command::Start(self.id));
+        self.shard.send_now(Command::Start(self.id));
     }
 
     /// Somebody else speaks and hears from now on.
     pub(crate) fn set_agent(&self, agent: Agent) {
-        self.shard.send(Command::SetAgent(self.id, Box::new(agent)));
+        self.shard.send_now(Command::SetAgent(self.id, Box::new(agent)));
     }
 
     /// How the call sounds so far.
@@ -96,23 +119,24 @@ impl Leg {
 
     /// Sends digits and pauses as telephone-events.
     pub(crate) fn send_digits(&self, digits: String) {
-        self.shard.send(Command::Digits(self.id, digits));
+        self.shard.send_now(Command::Digits(self.id, digits));
     }
 
     /// A monitor that hears both sides from now on.
     pub(crate) fn listen_in(&self, monitor: Arc<Monitor>) {
-        self.shard.send(Command::ListenIn(self.id, monitor));
+        self.shard.send_now(Command::ListenIn(self.id, monitor));
     }
 
     /// A new offer and answer.
     pub(crate) fn update(&self, negotiated: Negotiated) {
-        self.shard.send(Command::Update(self.id, Box::new(negotiated)));
+        self.shard.send_now(Command::Update(self.id, Box::new(negotiated)));
     }
 }
 
 impl Drop for Leg {
     fn drop(&mut self) {
-        self.shard.send(Command::Close(self.id));
+        // A leg that still has something to say is up for it within a frame.
+        self.shard.send(Command::Close(self.id), None);
     }
 }
 
@@ -124,14 +148,15 @@ impl MediaShards {
             let (sender, receiver) = bounded(MAX_COMMANDS);
             let shard = Arc::new(Shard {
                 commands: sender,
+                poll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
                 wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+                begun: Instant::now(),
+                sleeps_until: AtomicU64::new(0),
             });
-            let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-            epoll::add(&poll, &shard.wake, EventData::new_u64(WAKE), EventFlags::IN)?;
+            epoll::add(&shard.poll, &shard.wake, EventData::new_u64(WAKE), EventFlags::IN)?;
             let worker = Worker {
                 shard: Arc::clone(&shard),
                 commands: receiver,
-                poll,
                 legs: AHashMap::new(),
                 timers: BinaryHeap::new(),
                 outbox: Outbox::default(),
@@ -151,19 +176,30 @@ impl MediaShards {
     }
 
     /// Gives a leg to a shard. Its events arrive as [`CallInput::Media`].
-    pub(crate) fn open(&self, socket: RtpSocket, session: Session, call: mpsc::Sender<CallInput>) -> Leg {
+    pub(crate) fn open(
+        &self,
+        socket: RtpSocket,
+        session: Box<Session>,
+        call: mpsc::Sender<CallInput>,
+    ) -> Leg {
         let id = self.next_leg.fetch_add(1, Ordering::Relaxed);
         let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         let shard = Arc::clone(&self.shards[index]);
         let quality = session.quality();
-        shard.send(Command::Open { leg: id, socket, session: Box::new(session), call });
+        // Watched from here on, so that a first packet wakes the thread and finds the command in its queue.
+        if let Err(error) = epoll::add(&shard.poll, socket.socket(), EventData::new_u64(id), EventFlags::IN) {
+            tracing::error!(%error, "an RTP socket cannot be watched; its call hears nothing");
+        }
+        let nap = Instant::now() + NAP;
+        let due = session.poll_timeout().map_or(nap, |due| due.min(nap));
+        shard.send(Command::Open { leg: id, socket, session, call }, Some(due));
         Leg { shard, id, quality }
     }
 
     /// Ends the threads and waits for them.
     pub(crate) fn stop(&self) {
         for shard in &self.shards {
-            shard.send(Command::Stop);
+            shard.send_now(Command::Stop);
         }
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
@@ -206,7 +242,6 @@ impl LegState {
 struct Worker {
     shard: Arc<Shard>,
     commands: Receiver<Command>,
-    poll: OwnedFd,
     legs: AHashMap<u64, LegState>,
     /// Entries are left behind when a deadline moves; the leg's own deadline decides when one fires.
     timers: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -220,11 +255,11 @@ impl Worker {
         let mut packet = [0u8; MAX_DATAGRAM];
         loop {
             events.clear();
-            let timeout = self
-                .timers
-                .peek()
-                .map(|Reverse((at, _))| timespec(at.saturating_duration_since(Instant::now())));
-            match epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
+            let timeout = self.sleep();
+            let waited =
+                epoll::wait(&self.shard.poll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
+            self.shard.sleeps_until.store(0, Ordering::Relaxed);
+            match waited {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
                     tracing::error!(%error, "media shard cannot wait for its sockets and ends");
@@ -253,6 +288,27 @@ impl Worker {
             }
             self.fire(now);
         }
+    }
+
+    /// How long to sleep; told to those who may want to wake us.
+    fn sleep(&mut self) -> Option<Timespec> {
+        let now = Instant::now();
+        let nap = (!self.legs.is_empty()).then(|| now + NAP);
+        let next = loop {
+            let Some(&Reverse((at, id))) = self.timers.peek() else { break None };
+            // What a leg that is gone has left behind is not worth a wake-up.
+            if self.legs.contains_key(&id) {
+                break Some(at);
+            }
+            self.timers.pop();
+        };
+        let until = nap.into_iter().chain(next).min();
+        self.shard.sleeps_until.store(until.map_or(u64::MAX, |at| self.shard.micros(at)), Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if !self.commands.is_empty() {
+            return Some(timespec(Duration::ZERO));
+        }
+        until.map(|at| timespec(at.saturating_duration_since(now)))
     }
 
     fn receive(&mut self, id: u64, packet: &mut [u8], now: Instant) {
@@ -284,12 +340,6 @@ impl Worker {
     fn command(&mut self, command: Command, now: Instant) {
         match command {
             Command::Open { leg, socket, session, call } => {
-                if let Err(error) =
-                    epoll::add(&self.poll, socket.socket(), EventData::new_u64(leg), EventFlags::IN)
-                {
-                    tracing::error!(%error, "an RTP socket cannot be watched; its call hears nothing");
-                    return;
-                }
                 self.legs.insert(
                     leg,
                     LegState {
@@ -369,7 +419,7 @@ impl Worker {
         for (control, to, bytes) in self.outbox.datagrams() {
             // A full socket buffer or an unreachable peer loses the packet, as the network would.
             if control {
-                if let Some(socket) = control_socket(&self.poll, id, leg) {
+                if let Some(socket) = control_socket(&self.shard.poll, id, leg) {
                     let _ = socket.send_to(bytes, to);
                 }
             } else {

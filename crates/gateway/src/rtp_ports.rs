@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// How many ports held by somebody else are passed over before a call is refused.
 const MAX_PASSED_OVER: usize = 64;
@@ -53,8 +54,8 @@ impl RtpPorts {
         for _ in 0..MAX_PASSED_OVER {
             let free = self.free.lock().pop_front()?;
             let Free { port, last_peer } = free;
-            match UdpSocket::bind(SocketAddr::new(address, port)) {
-                Ok(socket) if socket.set_nonblocking(true).is_ok() => {
+            match bind(SocketAddr::new(address, port)) {
+                Ok(socket) => {
                     return Some(RtpSocket {
                         socket,
                         port,
@@ -63,7 +64,7 @@ impl RtpPorts {
                         pool: Arc::clone(self),
                     });
                 }
-                _ => self.free.lock().push_back(free),
+                Err(_) => self.free.lock().push_back(free),
             }
         }
         None
@@ -76,6 +77,14 @@ impl RtpPorts {
     pub(crate) fn free(&self) -> u32 {
         u32::try_from(self.free.lock().len()).unwrap_or(u32::MAX)
     }
+}
+
+/// A socket that never blocks, without a system call of its own for that.
+fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let kind = Type::DGRAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 impl RtpSocket {
@@ -95,8 +104,7 @@ impl RtpSocket {
     /// Binds the RTCP port beside the RTP port (RFC 3550 11); `None` when somebody else holds it.
     pub(crate) fn open_control(&mut self) -> Option<&UdpSocket> {
         let address = self.socket.local_addr().ok()?.ip();
-        let socket = UdpSocket::bind(SocketAddr::new(address, self.port.checked_add(1)?)).ok()?;
-        socket.set_nonblocking(true).ok()?;
+        let socket = bind(SocketAddr::new(address, self.port.checked_add(1)?)).ok()?;
         Some(self.control.insert(socket))
     }
 

@@ -40,6 +40,8 @@ struct Capture {
     bytes: usize,
     left_out: u32,
     ended: Option<Box<End>>,
+    /// Nothing more is kept.
+    closed: bool,
 }
 
 /// How the call ended, once it has.
@@ -70,6 +72,9 @@ impl Traces {
         let length = raw.len();
         let mut shard = self.shard(key).lock();
         let capture = shard.entry(key).or_default();
+        if capture.closed {
+            return;
+        }
         let room = length <= MAX_BYTES / 2 && self.total.load(Ordering::Relaxed) + length <= MAX_TOTAL;
         if !room {
             capture.left_out += 1;
@@ -93,12 +98,14 @@ impl Traces {
         shard.get(&key).map_or_else(Default::default, |c| (shown(&c.messages), c.left_out))
     }
 
-    /// The call has ended: what was kept is written down, and what still comes will be.
+    /// The call has ended: what was kept is written down. What still comes will be, unless nothing was wrong with the
+    /// call (`to_the_end`): then only retransmissions are to come, and half a minute of calls is not held for them.
     pub(crate) fn ended(
         &self,
         key: Key,
         conversation: &Conversation,
         decision: DecisionRecord,
+        to_the_end: bool,
         records: &Records,
     ) {
         let mut shard = self.shard(key).lock();
@@ -113,6 +120,10 @@ impl Traces {
         };
         capture.ended = Some(Box::new(End { trace, written: usize::MAX, updates: 0 }));
         capture.write(records);
+        if !to_the_end {
+            self.total.fetch_sub(capture.bytes, Ordering::Relaxed);
+            *capture = Capture { closed: true, ..Capture::default() };
+        }
     }
 
     /// Writes down what came since the call's end.
@@ -167,9 +178,13 @@ fn shown(kept: &[Kept]) -> Vec<TraceMessage> {
         transport: kept.hop.transport.as_via().to_owned(),
         local: kept.local,
         remote: kept.hop.remote,
-        raw: String::from_utf8_lossy(&masked(&kept.raw)).into_owned(),
+        raw: text(masked(&kept.raw)),
     };
     kept.iter().map(show).collect()
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 #[cfg(test)]

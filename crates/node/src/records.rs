@@ -11,7 +11,7 @@ use store::Store;
 use tokio::sync::mpsc;
 
 /// How long facts are gathered: an end is visible well within a second.
-const GATHER: Duration = Duration::from_millis(100);
+const GATHER: Duration = Duration::from_millis(200);
 /// Facts in one transaction.
 const MAX_BATCH: usize = 5_000;
 /// Pause after the store refused, doubled up to the longest.

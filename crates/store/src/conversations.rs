@@ -16,7 +16,7 @@ use crate::phone_numbers::number;
 use crate::{Store, StoreError, traces};
 
 /// Rows of one statement; 14 values each stay far below the engine's limit of bound values.
-const ROWS: usize = 200;
+pub(crate) const ROWS: usize = 200;
 /// Decisions kept in all.
 const MAX_DECISIONS: i64 = 100_000;
 
@@ -88,14 +88,12 @@ impl Store {
         let kept: Vec<&Trace> =
             records.iter().filter_map(|r| if let Record::Trace(t) = r { Some(t) } else { None }).collect();
         traces::upsert(&mut transaction, &kept).await?;
-        for record in records {
-            let Record::Quality(id, quality) = record else { continue };
-            let text = serde_json::to_string(quality).map_err(|_| CORRUPT)?;
-            sqlx::query("INSERT INTO conversation_qualities (conversation_id, record) VALUES ($1, $2) ON CONFLICT (conversation_id) DO UPDATE SET record = excluded.record")
-                .bind(id.to_string())
-                .bind(text)
-                .execute(&mut *transaction)
-                .await?;
+        let qualities: Vec<(ConversationId, &CallQuality)> = records
+            .iter()
+            .filter_map(|r| if let Record::Quality(id, quality) = r { Some((*id, &**quality)) } else { None })
+            .collect();
+        for group in qualities.chunks(ROWS) {
+            upsert_qualities(&mut transaction, group).await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -319,6 +317,23 @@ async fn upsert(connection: &mut SqliteConnection, calls: &[&Conversation]) -> R
             .push_bind(text);
     });
     query.push(" ON CONFLICT (id) DO UPDATE SET status = excluded.status, final = excluded.final, duration = excluded.duration, updated_at = excluded.updated_at, record = excluded.record WHERE NOT conversations.final");
+    // Not kept prepared: every number of rows is a statement of its own, and large ones.
+    query.build().persistent(false).execute(connection).await?;
+    Ok(())
+}
+
+async fn upsert_qualities(
+    connection: &mut SqliteConnection,
+    qualities: &[(ConversationId, &CallQuality)],
+) -> Result<(), StoreError> {
+    let texts: Result<Vec<String>, _> =
+        qualities.iter().map(|(_, quality)| serde_json::to_string(quality)).collect();
+    let texts = texts.map_err(|_| CORRUPT)?;
+    let mut query = QueryBuilder::new("INSERT INTO conversation_qualities (conversation_id, record) ");
+    query.push_values(qualities.iter().zip(texts), |mut row, ((id, _), text)| {
+        row.push_bind(id.to_string()).push_bind(text);
+    });
+    query.push(" ON CONFLICT (conversation_id) DO UPDATE SET record = excluded.record");
     // Not kept prepared: every number of rows is a statement of its own, and large ones.
     query.build().persistent(false).execute(connection).await?;
     Ok(())

@@ -17,6 +17,10 @@ const READERS: u32 = 4;
 /// How long a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Pages in the write-ahead log before it goes into the file: 16 MiB. Pages that are written again and again, those of
+/// indices, go once.
+const CHECKPOINT_PAGES: &str = "4000";
+
 /// The store. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -40,6 +44,7 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(PATIENCE)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             .foreign_keys(true);
         // A connection to a file neither dies nor grows stale: testing and renewing it would only take time.
         let pool = |most: u32| {

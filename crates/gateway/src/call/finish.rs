@@ -59,7 +59,7 @@ impl Call {
         }
         // Before the final record: who sees the call ended finds its trace.
         let key = trace_key(&self.edge, &self.session);
-        self.edge.traces.ended(key, &self.conversation, decision, &self.edge.records);
+        self.edge.traces.ended(key, &self.conversation, decision, abnormal, &self.edge.records);
         self.record();
         self.edge.calls.remove_conversation(self.conversation.id);
         for waiter in self.waiters.drain(..) {

@@ -35,19 +35,40 @@ pub(crate) struct Arrival {
 }
 
 /// The task of a call from outside.
-pub(crate) async fn run(
+pub(crate) fn run(
+    edge: Arc<Edge>,
+    arrival: Arrival,
+    mailbox: Mailbox,
+    inputs: mpsc::Receiver<CallInput>,
+) -> impl Future<Output = ()> + Send + 'static {
+    // Boxed here and not inside, so that what lingers for 64·T1 after the call has no room for a call.
+    let carried = Box::pin(carry(edge, arrival, mailbox, inputs));
+    async move {
+        let Carried { mut session, mut inputs, registered } = carried.await;
+        linger(&registered.edge, &mut session, &mut inputs).await;
+    }
+}
+
+/// What is left of a call once it is over.
+struct Carried {
+    session: Box<Session>,
+    inputs: mpsc::Receiver<CallInput>,
+    registered: Registered,
+}
+
+async fn carry(
     edge: Arc<Edge>,
     arrival: Arrival,
     mailbox: Mailbox,
     mut inputs: mpsc::Receiver<CallInput>,
-) {
+) -> Carried {
     let mut registered = Registered { edge: Arc::clone(&edge), keys: vec![arrival.key] };
-    // Boxed, so that what lingers for 64·T1 after the call is small.
-    let mut session = Box::pin(carry(&edge, arrival, mailbox, &mut inputs, &mut registered)).await;
-    linger(&edge, &mut session, &mut inputs).await;
+    let session = answered(&edge, arrival, mailbox, &mut inputs, &mut registered).await;
+    Carried { session, inputs, registered }
 }
 
-async fn carry(
+/// Carries the call from its INVITE to its end.
+async fn answered(
     edge: &Arc<Edge>,
     arrival: Arrival,
     mailbox: Mailbox,

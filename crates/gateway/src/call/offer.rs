@@ -103,7 +103,7 @@ impl Call {
             tap: false,
             noise_cancellation: self.noise_cancellation,
         };
-        let mut session = media::session::Session::new(config, now);
+        let mut session = Box::new(media::session::Session::new(config, now));
         if answered {
             // Before the shard has it: packets may wait in the socket already.
             session.start(now);

@@ -351,7 +351,7 @@ impl SecondCall {
                 noise_cancellation: None,
             };
             let now = Instant::now();
-            let mut session = media::session::Session::new(config, now);
+            let mut session = Box::new(media::session::Session::new(config, now));
             session.start(now);
             self.leg = Some(self.edge.shards.open(socket, session, self.mailbox.clone()));
         }

@@ -14,34 +14,41 @@ const INLINE: &[u8] = b"inline:";
 pub fn masked(message: &[u8]) -> Vec<u8> {
     let mut copy = message.to_vec();
     let mut in_secret = false;
-    for line in copy.split_mut(|&b| matches!(b, b'\n' | b'\r')) {
+    let mut at = 0;
+    while at < copy.len() {
+        let rest = &mut copy[at..];
+        let end = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
+        at += end + 1;
         // After a CR comes an empty piece before the LF, which ends nothing.
-        if line.is_empty() {
-            continue;
-        }
-        let folded = matches!(line.first(), Some(b' ' | b'\t'));
-        if folded && in_secret {
-            blank(line);
-            continue;
-        }
-        if let Some(prefix) = SECRET_LINES.iter().find(|prefix| starts_with(line, prefix)) {
-            blank(&mut line[prefix.len()..]);
-        }
-        let colon = line.iter().position(|&b| b == b':');
-        in_secret = colon.is_some_and(|colon| {
-            let name = line[..colon].trim_ascii();
-            SECRET_HEADERS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
-        });
-        if let Some(colon) = colon.filter(|_| in_secret) {
-            let value = &mut line[colon + 1..];
-            // The scheme alone tells nothing.
-            let digest = value.trim_ascii_start();
-            let scheme = if starts_with(digest, b"digest ") { value.len() - digest.len() + 7 } else { 0 };
-            blank(&mut value[scheme..]);
+        if end > 0 {
+            mask_line(&mut rest[..end], &mut in_secret);
         }
     }
     mask_inline(&mut copy);
     copy
+}
+
+fn mask_line(line: &mut [u8], in_secret: &mut bool) {
+    let folded = matches!(line.first(), Some(b' ' | b'\t'));
+    if folded && *in_secret {
+        blank(line);
+        return;
+    }
+    if let Some(prefix) = SECRET_LINES.iter().find(|prefix| starts_with(line, prefix)) {
+        blank(&mut line[prefix.len()..]);
+    }
+    let colon = memchr::memchr(b':', line);
+    *in_secret = colon.is_some_and(|colon| {
+        let name = line[..colon].trim_ascii();
+        SECRET_HEADERS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
+    });
+    if let Some(colon) = colon.filter(|_| *in_secret) {
+        let value = &mut line[colon + 1..];
+        // The scheme alone tells nothing.
+        let digest = value.trim_ascii_start();
+        let scheme = if starts_with(digest, b"digest ") { value.len() - digest.len() + 7 } else { 0 };
+        blank(&mut value[scheme..]);
+    }
 }
 
 fn starts_with(line: &[u8], prefix: &[u8]) -> bool {
@@ -55,12 +62,13 @@ fn blank(bytes: &mut [u8]) {
 /// Keys after `inline:` up to what ends one.
 fn mask_inline(bytes: &mut [u8]) {
     let mut at = 0;
-    while let Some(found) = bytes
-        .get(at..)
-        .and_then(|rest| rest.windows(INLINE.len()).position(|w| w.eq_ignore_ascii_case(INLINE)))
-    {
-        at += found + INLINE.len();
-        let key = bytes.get_mut(at..).unwrap_or_default();
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr(b':', rest)) {
+        at += found + 1;
+        let (before, key) = bytes.split_at_mut(at);
+        let word = before.len().checked_sub(INLINE.len()).and_then(|from| before.get(from..));
+        if !word.is_some_and(|word| word.eq_ignore_ascii_case(INLINE)) {
+            continue;
+        }
         let blanks = key.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
         let ends = |b: &u8| matches!(b, b'|' | b';' | b'\r' | b'\n' | b' ' | b'\t');
         let end = key.iter().skip(blanks).position(ends).map_or(key.len(), |length| blanks + length);

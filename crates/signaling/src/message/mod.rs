@@ -60,6 +60,8 @@ pub struct Head {
     fields: SmallVec<[Field; 16]>,
     body: Bytes,
     cseq: Option<CSeq>,
+    from_tag: Option<(u32, u32)>,
+    to_tag: Option<(u32, u32)>,
 }
 
 impl Head {
@@ -128,13 +130,13 @@ impl Head {
     /// The From tag.
     #[must_use]
     pub fn from_tag(&self) -> Option<&str> {
-        self.from()?.tag()
+        self.from_tag.map(|at| self.slice(at))
     }
 
     /// The To tag.
     #[must_use]
     pub fn to_tag(&self) -> Option<&str> {
-        self.to()?.tag()
+        self.to_tag.map(|at| self.slice(at))
     }
 
     /// The topmost Via.

@@ -133,7 +133,10 @@ pub(super) fn parse_head(
             }
         }
     }
-    let mut parsed = Head { text: text.clone(), fields, body: Bytes::new(), cseq: None };
+    let mut parsed =
+        Head { text: text.clone(), fields, body: Bytes::new(), cseq: None, from_tag: None, to_tag: None };
+    parsed.from_tag = tag_of(&parsed, HeaderName::From);
+    parsed.to_tag = tag_of(&parsed, HeaderName::To);
     let mut length = None;
     for value in parsed.headers(HeaderName::ContentLength) {
         match (content_length(value), length) {
@@ -160,6 +163,16 @@ pub(super) fn parse_head(
         }
     }
     start_line(parsed, start, problem, status, fatal)
+}
+
+/// Where a header's tag stands in the head: nearly every look-up of a call asks for it.
+fn tag_of(head: &Head, name: HeaderName) -> Option<(u32, u32)> {
+    let at = head.fields.iter().find(|field| field.name == name)?.value_at;
+    let value = head.slice(at);
+    let tag = NameAddr::parse(value)?.tag()?;
+    // A tag is part of its value.
+    let from = at.0 as usize + (tag.as_ptr() as usize).checked_sub(value.as_ptr() as usize)?;
+    Some(range(from, from + tag.len()))
 }
 
 /// Control characters have no place in a head but as quoted-pair in a quoted string (RFC 3261 25.1).
@@ -373,10 +386,10 @@ fn mandatory(head: &Head, request: Option<(Method, &str)>) -> (Option<CSeq>, Opt
     if head.call_id().bytes().any(|b| b <= b' ') {
         refuse("Bad Call-ID");
     }
-    if head.header(HeaderName::From).is_some() && head.from().is_none() {
+    if head.from_tag.is_none() && head.header(HeaderName::From).is_some() && head.from().is_none() {
         refuse("Bad From");
     }
-    if head.header(HeaderName::To).is_some() && head.to().is_none() {
+    if head.to_tag.is_none() && head.header(HeaderName::To).is_some() && head.to().is_none() {
         refuse("Bad To");
     }
     let mut vias = head.list(HeaderName::Via).peekable();
