@@ -399,6 +399,8 @@ def test_a_call_is_looked_at_and_listened_to_from_the_shell(binary):
         while call.rtp.socket.recv(2048)[1] & 0x7F != 101:
             pass
         assert "INVITE sip:" in tandem("call", "trace", id)
+        sent = lambda: json.loads(tandem("call", "quality", id, "--json"))["packets_sent"]
+        wait_for("the figures of a second", 3, lambda: sent() > 0)
         call.bye()
         t.conversation(id, "completed")
         ladder = tandem("call", "trace", id)
@@ -413,7 +415,7 @@ def test_a_call_is_looked_at_and_listened_to_from_the_shell(binary):
         tandem("call", "recording", id, "--output", audio)
         with open(audio, "rb") as f:
             assert f.read(4) == b"RIFF"
-        assert "packets_sent" in tandem("call", "quality", id) and json.loads(tandem("call", "quality", id, "--json"))["packets_sent"] > 0
+        assert "packets_sent" in tandem("call", "quality", id) and sent() > 0
         nobody = os.path.join(place, "nobody.wav")
         tandem("call", "recording", str(uuid.uuid4()), "--output", nobody, status=1)
         assert not os.path.exists(nobody) and not os.path.exists(nobody + ".part")
