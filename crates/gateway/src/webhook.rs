@@ -55,7 +55,7 @@ impl Webhooks {
     ) -> Result<Vec<u8>, String> {
         let exchange = async {
             let id = format!("msg_{}", uuid::Uuid::now_v7().simple());
-            let response = self.send(url, secret, &id, body).await?;
+            let response = self.send(url, std::slice::from_ref(secret), &id, body).await?;
             if !response.status().is_success() {
                 return Err(format!("the webhook answered {}", response.status().as_u16()));
             }
@@ -64,20 +64,21 @@ impl Webhooks {
         tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| Err(late(limit)))
     }
 
-    /// Tells of an event under its own id, and returns the status of the answer.
+    /// Tells of an event under its own id, and returns the status of the answer. It is signed with each secret, so that
+    /// a receiver that knows one of them takes it.
     pub async fn deliver(
         &self,
         url: &str,
-        secret: &Secret,
+        secrets: &[Secret],
         id: &str,
         body: Vec<u8>,
         limit: Duration,
     ) -> Result<u16, String> {
-        let exchange = async { Ok(self.send(url, secret, id, body).await?.status().as_u16()) };
+        let exchange = async { Ok(self.send(url, secrets, id, body).await?.status().as_u16()) };
         tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| Err(late(limit)))
     }
 
-    async fn send(&self, url: &str, secret: &Secret, id: &str, body: Vec<u8>) -> Result<Response, String> {
+    async fn send(&self, url: &str, secrets: &[Secret], id: &str, body: Vec<u8>) -> Result<Response, String> {
         let client = self.client.as_ref().map_err(String::clone)?;
         let url = Url::parse(url).map_err(|error| format!("the webhook's URL cannot be read: {error}"))?;
         // A name goes through the resolver below; an address does not.
@@ -88,13 +89,14 @@ impl Webhooks {
                 .map_err(|refused| format!("the webhook's address {address} {refused}"))?;
         }
         let timestamp = Timestamp::now().0.div_euclid(1_000_000);
-        let signature = sign(secret, id, timestamp, &body)?;
+        let signatures: Result<Vec<String>, String> =
+            secrets.iter().map(|secret| sign(secret, id, timestamp, &body)).collect();
         let request = client
             .post(url)
             .header("content-type", "application/json")
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp)
-            .header("webhook-signature", signature)
+            .header("webhook-signature", signatures?.join(" "))
             .body(body);
         request.send().await.map_err(|error| format!("the webhook cannot be reached: {}", chain(&error)))
     }

@@ -78,7 +78,7 @@ async fn tell(store: Store, webhooks: Arc<Webhooks>, due: Due) -> WebhookId {
     let webhook = due.webhook.id;
     let body = body(&store, &due).await.to_string().into_bytes();
     let id = format!("msg_{}", due.delivery.id.0.simple());
-    let answer = webhooks.deliver(&due.webhook.url, &due.secret, &id, body, PATIENCE).await;
+    let answer = webhooks.deliver(&due.webhook.url, &due.secrets, &id, body, PATIENCE).await;
     let outcome = outcome(&due, answer, Timestamp::now());
     if matches!(outcome, Attempted::Failed { again: None, .. }) {
         tracing::warn!(%webhook, delivery = %due.delivery.id, "a webhook delivery is given up; it is in the dead-letter list");
@@ -154,7 +154,7 @@ mod tests {
                 created_at: now,
                 updated_at: now,
             },
-            secret: Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()),
+            secrets: vec![Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned())],
             fact: Fact::Test,
         }
     }

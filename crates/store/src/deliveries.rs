@@ -41,8 +41,8 @@ pub struct Due {
     pub delivery: Delivery,
     /// The endpoint.
     pub webhook: Webhook,
-    /// What it is signed with.
-    pub secret: Secret,
+    /// What it is signed with, each of them.
+    pub secrets: Vec<Secret>,
     /// What it tells.
     pub fact: Fact,
 }
@@ -323,7 +323,7 @@ impl Store {
                     delivery(row).and_then(|delivery| Ok((fact(delivery.event, text.as_deref())?, delivery)));
                 match read {
                     Ok((fact, delivery)) => {
-                        due.push(Due { fact, delivery, webhook: opened.0.clone(), secret: opened.1.clone() })
+                        due.push(Due { fact, delivery, webhook: opened.0.clone(), secrets: opened.1.clone() })
                     }
                     Err(_) => unreadable.push(row.try_get::<String, _>("id")?),
                 }

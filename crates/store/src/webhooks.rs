@@ -11,6 +11,8 @@ use crate::{Precondition, Store, StoreError};
 const CORRUPT: StoreError = StoreError::Corrupt("webhook");
 /// Webhooks an organization may have: each of its events is told to all of them.
 const MAX_WEBHOOKS: i64 = 20;
+/// How long a secret still signs after it was replaced: receivers learn of the new one meanwhile.
+const OVERLAP_US: i64 = 24 * 3_600 * 1_000_000;
 
 /// A webhook to make.
 #[derive(Debug, Clone)]
@@ -132,20 +134,28 @@ impl Store {
         let row = own_webhook(&mut transaction, organization, id).await?;
         let old = webhook(&row)?;
         precondition.check(old.updated_at)?;
-        let secret: String = match &change.secret {
-            None => row.try_get("secret")?,
-            Some(secret) => {
-                let key = self.data_key(&mut transaction, &owner).await?;
-                key.seal(secret, &place(&owner, &id.to_string()))?
+        let now = later_than(old.updated_at);
+        let (mut secret, mut previous): (String, Option<String>) =
+            (row.try_get("secret")?, row.try_get("previous_secret")?);
+        let mut previous_until: Option<i64> = row.try_get("previous_until")?;
+        if let Some(new) = &change.secret {
+            let key = self.data_key(&mut transaction, &owner).await?;
+            let place = place(&owner, &id.to_string());
+            // The same again replaces nothing.
+            if key.open(&secret, &place)?.expose() != new.expose() {
+                previous = Some(std::mem::replace(&mut secret, key.seal(new, &place)?));
+                previous_until = Some(now + OVERLAP_US);
             }
-        };
-        let row = sqlx::query("UPDATE webhooks SET url = $2, secret = $3, events = $4, enabled = $5, updated_at = $6 WHERE id = $1 RETURNING *")
+        }
+        let row = sqlx::query("UPDATE webhooks SET url = $2, secret = $3, events = $4, enabled = $5, updated_at = $6, previous_secret = $7, previous_until = $8 WHERE id = $1 RETURNING *")
             .bind(id.to_string())
             .bind(change.url.unwrap_or(old.url))
             .bind(secret)
             .bind(events_to_text(change.events.unwrap_or(old.events).as_ref()))
             .bind(change.enabled.unwrap_or(old.enabled))
-            .bind(later_than(old.updated_at))
+            .bind(now)
+            .bind(previous)
+            .bind(previous_until)
             .fetch_one(&mut *transaction)
             .await?;
         transaction.commit().await?;
@@ -170,18 +180,25 @@ impl Store {
         Ok(())
     }
 
-    /// A webhook with its secret open, for the one who signs.
+    /// A webhook with its secrets open, for the one who signs: the one in force, and the one before while receivers may
+    /// not know of it yet.
     pub(crate) async fn open_webhook(
         &self,
         connection: &mut SqliteConnection,
         id: &str,
-    ) -> Result<(Webhook, Secret), StoreError> {
+    ) -> Result<(Webhook, Vec<Secret>), StoreError> {
         let row =
             sqlx::query("SELECT * FROM webhooks WHERE id = $1").bind(id).fetch_one(&mut *connection).await?;
         let found = webhook(&row)?;
         let owner = found.organization_id.to_string();
-        let sealed: String = row.try_get("secret")?;
-        let secret = self.data_key(connection, &owner).await?.open(&sealed, &place(&owner, id))?;
-        Ok((found, secret))
+        let mut sealed: Vec<String> = vec![row.try_get("secret")?];
+        let until: Option<i64> = row.try_get("previous_until")?;
+        if until.is_some_and(|until| until > Timestamp::now().0) {
+            sealed.extend(row.try_get::<Option<String>, _>("previous_secret")?);
+        }
+        let key = self.data_key(connection, &owner).await?;
+        let secrets: Result<Vec<Secret>, StoreError> =
+            sealed.iter().map(|sealed| key.open(sealed, &place(&owner, id))).collect();
+        Ok((found, secrets?))
     }
 }

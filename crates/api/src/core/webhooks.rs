@@ -55,7 +55,7 @@ struct WebhookUpdateIn {
     events: Option<Option<Vec<WebhookEventText>>>,
     /// Whether it is told at all.
     enabled: Option<bool>,
-    /// What each POST is signed with from now on.
+    /// What each POST is signed with from now on; for a day it carries the signature of the secret before, too.
     #[schema(write_only, pattern = "^whsec_[A-Za-z0-9+/]{32,86}={0,2}$")]
     secret: Option<String>,
 }
