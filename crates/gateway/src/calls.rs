@@ -102,12 +102,16 @@ impl Calls {
     /// Whether a message that was only looked at belongs to a call.
     pub(crate) fn knows(&self, peek: &Peek<'_>) -> bool {
         let Some(call_id) = peek.call_id() else { return false };
-        let (from, to) = (peek.from(), peek.to());
-        let (from, to) = (from.as_ref().and_then(NameAddr::tag), to.as_ref().and_then(NameAddr::tag));
-        let key = match (peek.request, from, to) {
-            (None, Some(tag), _) | (Some(_), _, Some(tag)) => self.local_key(call_id, tag),
-            (Some(_), Some(tag), None) => self.remote_key(call_id, tag),
-            _ => return false,
+        let to = if peek.request.is_some() { peek.to() } else { None };
+        let key = if let Some(tag) = to.as_ref().and_then(NameAddr::tag) {
+            self.local_key(call_id, tag)
+        } else {
+            let from = peek.from();
+            match (peek.request, from.as_ref().and_then(NameAddr::tag)) {
+                (None, Some(tag)) => self.local_key(call_id, tag),
+                (Some(_), Some(tag)) => self.remote_key(call_id, tag),
+                (_, None) => return false,
+            }
         };
         self.dialogs(key).lock().contains_key(&key)
     }

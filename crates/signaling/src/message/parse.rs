@@ -273,14 +273,15 @@ fn start_line(
     mut status: StatusCode,
     fatal: bool,
 ) -> Result<Message, Malformed> {
-    let line = head.text[from..to].to_owned();
+    let text = head.text.clone();
+    let line = &text[from..to];
     if let Some(rest) = line
         .get(..4)
         .filter(|p| p.eq_ignore_ascii_case("SIP/"))
         .and_then(|_| line.split_once(' '))
         .map(|(_, r)| r)
     {
-        return response(head, &line, rest, from, to, problem, fatal);
+        return response(head, line, rest, from, to, problem, fatal);
     }
     let (Some(first), Some(last)) = (line.find(' '), line.rfind(' ')) else {
         return Err(Malformed::new("Bad Request Line"));
