@@ -67,6 +67,11 @@ pub const MAX_ADDRESS_RANGES: usize = 256;
 /// Normalises a list as the API documents it: entries are trimmed, empty strings stripped, an empty list becomes
 /// `None` (no restriction). `field` names the list in errors.
 pub fn parse_address_ranges(field: &str, list: &[String]) -> Result<Option<Vec<AddressRange>>, Invalid> {
+    // Counted as sent: what is stripped is an entry, too.
+    if list.len() > MAX_ADDRESS_RANGES {
+        let message = format!("has {} entries; at most {MAX_ADDRESS_RANGES} are allowed", list.len());
+        return Err(Invalid::field(field, message));
+    }
     let mut ranges = Vec::new();
     for (index, entry) in list.iter().enumerate() {
         let entry = entry.trim();
@@ -78,10 +83,6 @@ pub fn parse_address_ranges(field: &str, list: &[String]) -> Result<Option<Vec<A
             message: format!("{entry:?} {rule}"),
         })?;
         ranges.push(range);
-    }
-    if ranges.len() > MAX_ADDRESS_RANGES {
-        let message = format!("has {} entries; at most {MAX_ADDRESS_RANGES} are allowed", ranges.len());
-        return Err(Invalid::field(field, message));
     }
     Ok(if ranges.is_empty() { None } else { Some(ranges) })
 }
@@ -193,6 +194,7 @@ mod tests {
         let error = list(&["10.0.0.1", "sip.example.com"]).unwrap_err();
         assert_eq!(error.path, ["allowed_addresses", "1"]);
         assert!(list(&vec!["10.0.0.1"; 257]).is_err());
+        assert!(list(&vec![""; 257]).is_err(), "an entry that is stripped counts");
     }
 
     #[test]
