@@ -12,6 +12,7 @@ mod extract;
 mod hang_up;
 pub mod health;
 mod idempotency;
+mod listen;
 mod pagination;
 mod pcap;
 mod rate_limit;

@@ -31,6 +31,7 @@ pub struct ApiState {
     pub(crate) limiter: Option<Arc<RateLimiter>>,
     pub(crate) private_targets: PrivateTargets,
     pub(crate) streams: crate::core::Streams,
+    pub(crate) listening: Arc<crate::listen::Passes>,
     pub(crate) recordings: std::path::PathBuf,
     /// Whether `/metrics` is on a listener of its own.
     pub(crate) metrics_elsewhere: bool,
@@ -62,6 +63,7 @@ impl ApiState {
             limiter: None,
             private_targets: PrivateTargets::Allow,
             streams: crate::core::Streams::default(),
+            listening: Arc::new(crate::listen::Passes::new()),
             recordings: std::path::PathBuf::from("recordings"),
             metrics_elsewhere: false,
         }
@@ -103,6 +105,7 @@ fn described() -> OpenApiRouter<ApiState> {
         .merge(crate::core::routes().into_inner())
         .merge(crate::admin::routes().into_inner())
         .merge(crate::hang_up::routes())
+        .merge(crate::listen::routes())
         .merge(crate::health::routes())
 }
 

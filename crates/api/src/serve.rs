@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// How long a peer may take over a request's head; an idle connection is closed after as long.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,7 +27,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves HTTP/1.1 until `shutdown` is done, then lets requests in progress finish.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send) {
-    let graceful = GracefulShutdown::new();
+    // Connections hold a receiver each: the last one is gone when nobody is served any more.
+    let (stop, stopped) = watch::channel(false);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
@@ -54,16 +54,28 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
         let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let mut stopped = stopped.clone();
         tokio::spawn(async move {
             let _permit = permit;
-            if let Err(error) = connection.await {
+            let mut connection = std::pin::pin!(connection);
+            let mut ended = tokio::select! {
+                ended = &mut connection => Some(ended),
+                _ = stopped.wait_for(|stop| *stop) => None,
+            };
+            if ended.is_none() {
+                connection.as_mut().graceful_shutdown();
+                ended = Some(connection.await);
+            }
+            if let Some(Err(error)) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
         });
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN_LIMIT, graceful.shutdown()).await.is_err() {
+    drop(stopped);
+    stop.send_replace(true);
+    if tokio::time::timeout(DRAIN_LIMIT, stop.closed()).await.is_err() {
         tracing::warn!("requests were still in progress at the end of the drain");
     }
 }

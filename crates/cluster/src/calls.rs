@@ -10,7 +10,7 @@ use model::{
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::Cluster;
+use crate::{Cluster, Listening};
 
 /// Commands that may wait for the edge before a caller is told to come back.
 const INBOX: usize = 1_024;
@@ -119,6 +119,8 @@ pub enum CallCommand {
     Digits(ConversationId, String, oneshot::Sender<Result<Conversation, CallError>>),
     /// Leave what is said from now on out of the recording (`true`), or record again.
     PauseRecording(ConversationId, bool, oneshot::Sender<Result<Conversation, CallError>>),
+    /// Hear both sides from now on.
+    Listen(ConversationId, oneshot::Sender<Result<Listening, CallError>>),
     /// Judge a call that might come.
     Simulate(Box<Simulate>, oneshot::Sender<Result<Simulated, CallError>>),
     /// The messages of a live call so far, and how many are not among them.
@@ -163,6 +165,9 @@ pub enum CallError {
     /// Its agent's config asks for no recording, or the recording could not be written.
     #[error("the call is not recorded")]
     NotRecorded,
+    /// As many listen in as may.
+    #[error("as many listen to the call as may at once")]
+    TooManyListeners,
     /// The edge is not running.
     #[error("the SIP edge is not running")]
     Down,
@@ -230,6 +235,11 @@ impl Cluster {
     /// nothing.
     pub async fn pause_recording(&self, id: ConversationId, paused: bool) -> Result<Conversation, CallError> {
         self.ask(|reply| CallCommand::PauseRecording(id, paused, reply)).await
+    }
+
+    /// Listens to a live call from now on.
+    pub async fn listen(&self, id: ConversationId) -> Result<Listening, CallError> {
+        self.ask(|reply| CallCommand::Listen(id, reply)).await
     }
 
     /// Tells what a call would get.

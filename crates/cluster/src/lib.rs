@@ -3,6 +3,7 @@
 
 mod calls;
 mod config;
+mod listening;
 mod presence;
 mod registrations;
 
@@ -12,6 +13,7 @@ pub use calls::{
     CallCommand, CallError, CallInbox, Originate, Probed, Simulate, Simulated, TlsSession, Transfer,
 };
 pub use config::{ConfigFeed, NotApplied};
+pub use listening::{Listening, LiveAudio};
 pub use presence::SipPresence;
 pub use registrations::{Registration, RegistrationState};
 

@@ -6,6 +6,7 @@ mod attempt;
 mod digits;
 mod finish;
 pub(crate) mod inbound;
+mod listen;
 mod offer;
 pub(crate) mod outbound;
 mod quality;
@@ -83,8 +84,12 @@ struct Call {
     leg: Option<Leg>,
     /// The denoiser of what the caller says.
     noise_cancellation: Option<Mode>,
+    /// Its trunk has digits as tones too.
+    dtmf_tones: bool,
+    presses: digits::Presses,
     /// Where the recording's audio goes.
     recording: Option<Arc<Monitor>>,
+    listeners: listen::Listeners,
     /// The peer has put us on hold.
     on_hold: bool,
     /// The port that RTP comes to, whoever the other side is.
@@ -148,6 +153,9 @@ async fn linger(edge: &Arc<Edge>, session: &mut Session, inputs: &mut mpsc::Rece
                     let _ = waiter.send(Err(CallError::NotLive));
                 }
                 Some(CallInput::Quality(reply)) => {
+                    let _ = reply.send(Err(CallError::NotLive));
+                }
+                Some(CallInput::Listen(reply)) => {
                     let _ = reply.send(Err(CallError::NotLive));
                 }
                 Some(CallInput::Unsent(hop)) => session.handle_transport_error(hop, Instant::now()),
@@ -289,6 +297,9 @@ impl Call {
             Some(CallInput::Digits(digits, reply)) => {
                 let _ = reply.send(self.send_digits(digits));
             }
+            Some(CallInput::Listen(reply)) => {
+                let _ = reply.send(self.listen());
+            }
             Some(CallInput::PauseRecording(paused, reply)) => {
                 let _ = reply.send(self.pause_recording(paused).map(|()| self.conversation.clone()));
             }
@@ -350,8 +361,15 @@ impl Call {
                 self.end(OurReason::MediaTimeout, now);
             }
             MediaEvent::FirstPacket => {}
-            MediaEvent::Digit { digit, duration_ms } => {
-                self.tell_agent(ToAgent::Digit { digit, duration_ms });
+            MediaEvent::Digit { digit, duration_ms, source } => {
+                if self.presses.is_new(digit, source, now) {
+                    self.tell_agent(ToAgent::Digit { digit, duration_ms });
+                }
+            }
+            MediaEvent::Beep(beep) => {
+                self.conversation.voicemail_beep_at = Some(Timestamp::now());
+                self.tell_agent(ToAgent::VoicemailBeep(beep));
+                self.record();
             }
         }
     }

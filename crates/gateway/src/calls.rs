@@ -1,7 +1,7 @@
 //! The live calls: which task owns a SIP message, and which one a conversation.
 
 use ahash::{AHashMap, RandomState};
-use cluster::{CallError, Transfer};
+use cluster::{CallError, Listening, Transfer};
 use media::session::MediaEvent;
 use model::{CallQuality, Conversation, ConversationId, OrganizationId, Secret, TraceMessage};
 use parking_lot::Mutex;
@@ -34,6 +34,8 @@ pub(crate) enum CallInput {
     Digits(String, oneshot::Sender<Result<Conversation, CallError>>),
     /// The API pauses its recording, or takes it up again.
     PauseRecording(bool, oneshot::Sender<Result<Conversation, CallError>>),
+    /// The API listens in.
+    Listen(oneshot::Sender<Result<Listening, CallError>>),
     /// Something happened on the second leg of a transfer.
     Second(SecondEvent),
     /// An INVITE whose Replaces names a dialog with the call's tag.

@@ -43,6 +43,7 @@ pub(crate) async fn serve(edge: Arc<Edge>, mut inbox: CallInbox) {
             Some(CallCommand::PauseRecording(id, paused, reply)) => {
                 hand_on(&edge, id, reply, |reply| CallInput::PauseRecording(paused, reply));
             }
+            Some(CallCommand::Listen(id, reply)) => hand_on(&edge, id, reply, CallInput::Listen),
             Some(CallCommand::Simulate(call, reply)) => {
                 let edge = Arc::clone(&edge);
                 tokio::spawn(async move {

@@ -151,6 +151,7 @@ mod tests {
                 register: false,
                 fallback_addresses: Vec::new(),
                 headers: Vec::new(),
+                dtmf_tones: false,
             }),
             max_concurrent_calls: None,
             max_calls_per_second: None,

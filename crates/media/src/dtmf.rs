@@ -8,6 +8,17 @@ const SILENCE: Duration = Duration::from_millis(200);
 const MAX_DURATION_MS: u32 = 5_000;
 const DIGITS: &[u8; 16] = b"0123456789*#ABCD";
 
+/// How a digit came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// As a telephone-event (RFC 4733).
+    Event,
+    /// In a SIP INFO.
+    Info,
+    /// As a tone in the audio.
+    Tone,
+}
+
 /// A digit that was pressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Digit {

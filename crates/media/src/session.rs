@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 mod control;
 mod echo;
 mod hearing;
+mod inband;
 mod latch;
 mod play;
 mod reception;
@@ -16,6 +17,7 @@ mod ssrc;
 pub use crate::player::Player;
 pub use latch::Believed;
 
+use crate::beep::Beep;
 use crate::codec::Encoder;
 use crate::denoise::{Denoiser, Mode};
 use crate::dtmf;
@@ -32,6 +34,7 @@ use crate::srtp::{self, Contexts};
 use control::Control;
 use echo::Echo;
 use hearing::Hearing;
+use inband::Inband;
 use latch::Latch;
 use reception::{Reception, Step};
 use ssrc::SsrcGate;
@@ -105,6 +108,10 @@ pub struct SessionConfig {
     pub tap: bool,
     /// Noise cancellation of what is received, before anybody hears it. `None` leaves every sample as it came.
     pub noise_cancellation: Option<Mode>,
+    /// Digits come as tones in the audio as well, and leave so where no telephone-events were agreed on.
+    pub dtmf_tones: bool,
+    /// How long from the answer on the beep of a voicemail box is listened for.
+    pub beep: Option<Duration>,
 }
 
 /// Something the call must know.
@@ -118,7 +125,11 @@ pub enum MediaEvent {
         digit: char,
         /// How long, in milliseconds.
         duration_ms: u32,
+        /// How it came.
+        source: dtmf::Source,
     },
+    /// A voicemail box beeped.
+    Beep(Beep),
     /// The agent has said everything.
     PlayFinished,
     /// No RTP for too long.
@@ -243,6 +254,7 @@ pub struct Session {
     denoiser: Option<(Rate, Denoiser)>,
     /// While somebody needs the received audio.
     hearing: Option<Hearing>,
+    inband: Inband,
     ssrc: u32,
     sequence: u16,
     timestamp: u32,
@@ -304,6 +316,7 @@ impl Session {
             noise_cancellation: config.noise_cancellation,
             denoiser: None,
             hearing: None,
+            inband: Inband::new(config.dtmf_tones, config.beep),
             ssrc: u32::from_be_bytes([a, b, c, d]),
             sequence: u16::from_be_bytes([e, f]),
             timestamp: u32::from_be_bytes([g, h, i, j]),
@@ -337,6 +350,7 @@ impl Session {
         if !self.started {
             self.started = true;
             self.control.start(now);
+            self.inband.start(now);
             self.resume(now);
         }
     }
@@ -373,10 +387,15 @@ impl Session {
         self.resume(now);
     }
 
-    /// Sends digits and pauses as telephone-events. What does not fit is dropped whole.
+    /// Sends digits and pauses as telephone-events, or as tones. What does not fit is dropped whole.
     pub fn send_digits(&mut self, digits: &str, now: Instant) {
-        if self.negotiated.telephone_event.is_some() && dtmf_sender::is_valid(digits) {
+        if !dtmf_sender::is_valid(digits) {
+            return;
+        }
+        if self.negotiated.telephone_event.is_some() {
             self.dtmf_sender.push(digits, now);
+        } else if self.inband.has_tones() {
+            self.inband.digits.push(digits);
         }
     }
 
@@ -471,7 +490,7 @@ impl Session {
             self.dtmf.set_clock(agreed.clock_rate);
         }
         if event && let Some(digit) = self.dtmf.packet(packet.payload, packet.timestamp, now) {
-            self.events.push_back(MediaEvent::Digit { digit: digit.digit, duration_ms: digit.duration_ms });
+            self.pressed(digit);
         }
         let kind = kind.filter(|_| !event);
         self.echo(&packet, kind, step, now, out);
@@ -482,6 +501,11 @@ impl Session {
                 None => hearing.pass(packet.sequence),
             }
         }
+    }
+
+    fn pressed(&mut self, digit: dtmf::Digit) {
+        let (digit, duration_ms) = (digit.digit, digit.duration_ms);
+        self.events.push_back(MediaEvent::Digit { digit, duration_ms, source: dtmf::Source::Event });
     }
 
     /// Another source speaks: what is sent goes on where it was.
@@ -498,6 +522,7 @@ impl Session {
         let wanted = (self.started || self.listens_early)
             && (matches!(self.agent, Agent::Linked(_))
                 || echoes
+                || self.inband.listens()
                 || self.captured.is_some()
                 || !self.monitors.is_empty());
         if !wanted {
@@ -519,8 +544,17 @@ impl Session {
                 return;
             }
             let rate = hearing.rate();
+            let listened = self.inband.listens();
+            if listened {
+                self.inband.hear(rate, &self.heard, now, &mut self.events);
+            }
             self.denoise(rate);
             self.deliver(rate, out);
+            let gone = self.monitors.iter().any(|monitor| monitor.is_closed());
+            if gone || listened != self.inband.listens() {
+                self.monitors.retain(|monitor| !monitor.is_closed());
+                self.hear_or_not(now);
+            }
         }
     }
 
@@ -581,7 +615,7 @@ impl Session {
     /// Does what is due: the next frame, the end of a digit, the end of patience.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
         if let Some(digit) = self.dtmf.handle_timeout(now) {
-            self.events.push_back(MediaEvent::Digit { digit: digit.digit, duration_ms: digit.duration_ms });
+            self.pressed(digit);
         }
         self.send_event(now, out);
         self.play(now, out);

@@ -150,6 +150,8 @@ fn damaged_packets_break_nothing_and_the_true_ones_are_still_heard() {
         timeout: Duration::from_secs(15),
         tap: false,
         noise_cancellation: None,
+        dtmf_tones: false,
+        beep: None,
     };
     let mut session = Session::new(config, now);
     session.start(now);

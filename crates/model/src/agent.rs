@@ -73,9 +73,18 @@ pub struct AgentConfig {
     /// Whether calls are recorded.
     #[serde(default)]
     pub recording: Recording,
-    /// How a voicemail box is told from a person; `None`: not at all.
+    /// On outbound calls, whether the beep of a voicemail box is listened for; `None`: not.
     #[serde(default)]
-    pub voicemail_detection: Option<serde_json::Value>,
+    pub voicemail_detection: Option<VoicemailDetection>,
+}
+
+/// How a voicemail box is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VoicemailDetection {
+    /// How long from the answer on its beep is listened for, in seconds.
+    #[serde(default = "defaults::voicemail_timeout_s")]
+    pub timeout_s: u32,
 }
 
 /// Whether and how calls are recorded.
@@ -110,6 +119,9 @@ mod defaults {
     }
     pub(super) fn max_duration_s() -> u32 {
         7_200
+    }
+    pub(super) fn voicemail_timeout_s() -> u32 {
+        60
     }
 }
 
@@ -227,8 +239,8 @@ impl AgentConfig {
         range("answer_timeout_ms", self.answer_timeout_ms, 100, 120_000)?;
         range("ring_timeout_s", self.ring_timeout_s, 1, 600)?;
         range("max_duration_s", self.max_duration_s, 1, 86_400)?;
-        if self.voicemail_detection.is_some() {
-            return Err(Invalid::field("voicemail_detection", "must be null: this release detects none"));
+        if let Some(detection) = &self.voicemail_detection {
+            range("timeout_s", detection.timeout_s, 1, 300).map_err(|e| e.within("voicemail_detection"))?;
         }
         self.runtime.check().map_err(|e| e.within("runtime"))
     }

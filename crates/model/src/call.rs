@@ -214,6 +214,9 @@ pub struct Conversation {
     /// The recording, when there is one.
     #[serde(default)]
     pub recording: Option<RecordingDetails>,
+    /// When the beep of a voicemail box was heard last.
+    #[serde(default)]
+    pub voicemail_beep_at: Option<Timestamp>,
     /// What the operator should know of this call, for example which noise cancellation was applied.
     pub notes: Vec<String>,
     /// What was said, where the runtime writes it down; in the order of its beginning.

@@ -22,7 +22,9 @@ pub mod trunk;
 pub mod webhook;
 
 pub use address::{AddressRange, CarrierAddress};
-pub use agent::{Agent, AgentConfig, AgentVersion, Play, Recording, RecordingFormat, Runtime, Tone};
+pub use agent::{
+    Agent, AgentConfig, AgentVersion, Play, Recording, RecordingFormat, Runtime, Tone, VoicemailDetection,
+};
 pub use call::{
     Conversation, ConversationStatus, Direction, EndedBy, RecordingDetails, RecordingPause, recording_path,
 };

@@ -70,6 +70,8 @@ pub struct InboundConfig {
     pub media_addresses: Option<Vec<AddressRange>>,
     /// Whether the carrier may transfer calls: by REFER, or by an INVITE that replaces one.
     pub allow_transfers: bool,
+    /// Digits come and go as tones in the audio too.
+    pub dtmf_tones: bool,
 }
 
 /// The account a carrier's INVITEs are challenged for.
@@ -100,6 +102,8 @@ pub struct OutboundConfig {
     pub fallback_addresses: Vec<CarrierAddress>,
     /// Headers added to each INVITE, in this order.
     pub headers: Vec<(String, String)>,
+    /// Digits come and go as tones in the audio too.
+    pub dtmf_tones: bool,
 }
 
 /// Further addresses of a carrier.

@@ -196,6 +196,7 @@ impl Config {
                 register: self.outbound_register.unwrap_or(now.register),
                 fallback_addresses: if fallbacks.is_empty() { now.fallback_addresses } else { fallbacks },
                 headers: now.headers,
+                dtmf_tones: now.dtmf_tones,
             },
             None => OutboundConfig {
                 address: address.ok_or_else(|| missing("--outbound-address"))?,
@@ -206,6 +207,7 @@ impl Config {
                 register: self.outbound_register.unwrap_or(false),
                 fallback_addresses: fallbacks,
                 headers: Vec::new(),
+                dtmf_tones: false,
             },
         };
         for (flag, value) in [

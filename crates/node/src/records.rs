@@ -119,6 +119,7 @@ mod tests {
             media_encryption: None,
             mos: None,
             recording: None,
+            voicemail_beep_at: None,
             notes: Vec::new(),
             transcript: Vec::new(),
         }

@@ -56,6 +56,8 @@ struct InboundText {
     media_addresses: Option<String>,
     #[serde(default)]
     allow_transfers: bool,
+    #[serde(default)]
+    dtmf_tones: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -70,6 +72,8 @@ struct OutboundText {
     fallback_addresses: Vec<String>,
     #[serde(default)]
     headers: Vec<(String, String)>,
+    #[serde(default)]
+    dtmf_tones: bool,
 }
 
 fn inbound_text(config: &InboundConfig) -> Result<String, StoreError> {
@@ -80,6 +84,7 @@ fn inbound_text(config: &InboundConfig) -> Result<String, StoreError> {
         auth_username: config.auth.as_ref().map(|auth| auth.username.clone()),
         media_addresses: ranges_to_text(config.media_addresses.as_ref()),
         allow_transfers: config.allow_transfers,
+        dtmf_tones: config.dtmf_tones,
     };
     serde_json::to_string(&text).map_err(|_| CORRUPT)
 }
@@ -93,6 +98,7 @@ fn outbound_text(config: &OutboundConfig) -> Result<String, StoreError> {
         register: config.register,
         fallback_addresses: config.fallback_addresses.iter().map(ToString::to_string).collect(),
         headers: config.headers.clone(),
+        dtmf_tones: config.dtmf_tones,
     };
     serde_json::to_string(&text).map_err(|_| CORRUPT)
 }
@@ -136,6 +142,7 @@ fn trunk(row: &SqliteRow, passwords: Passwords) -> Result<Trunk, StoreError> {
                 }),
                 media_addresses: ranges_from_text(text.media_addresses.as_deref())?,
                 allow_transfers: text.allow_transfers,
+                dtmf_tones: text.dtmf_tones,
             })
         })
         .transpose()?;
@@ -157,6 +164,7 @@ fn trunk(row: &SqliteRow, passwords: Passwords) -> Result<Trunk, StoreError> {
                     .collect::<Result<_, String>>()
                     .map_err(|_| CORRUPT)?,
                 headers: text.headers,
+                dtmf_tones: text.dtmf_tones,
             })
         })
         .transpose()?;

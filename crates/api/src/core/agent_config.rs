@@ -51,12 +51,24 @@ pub(super) struct AgentConfigSchema {
     early_media: bool,
     #[schema(required = false)]
     recording: RecordingSchema,
-    /// Null: this release tells no voicemail box from a person.
-    #[schema(required = false, value_type = Option<Object>)]
-    voicemail_detection: (),
+    /// On outbound calls, listen for the beep of a voicemail box: the conversation's `voicemail_beep_at` has its time,
+    /// and a `tandem` agent is told with `voicemail_beep`. Null: not.
+    #[schema(required = false)]
+    voicemail_detection: Option<VoicemailDetectionSchema>,
 }
 
-/// Whether and how calls are recorded. This release records none.
+/// How a voicemail box is noticed.
+#[derive(ToSchema)]
+#[schema(as = VoicemailDetection)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "describes model::VoicemailDetection; a test holds the two together")]
+struct VoicemailDetectionSchema {
+    /// How long from the answer on its beep is listened for, in seconds.
+    #[schema(required = false, default = 60, minimum = 1, maximum = 300)]
+    timeout_s: u32,
+}
+
+/// Whether and how calls are recorded.
 #[derive(ToSchema)]
 #[schema(as = Recording)]
 #[serde(deny_unknown_fields)]

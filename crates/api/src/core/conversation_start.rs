@@ -258,6 +258,7 @@ async fn create(
         media_encryption: None,
         mos: None,
         recording: None,
+        voicemail_beep_at: None,
         notes: Vec::new(),
         transcript: Vec::new(),
     };

@@ -138,6 +138,9 @@ pub(super) struct ConversationOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Option<Object>)]
     recording_details: Sensitive,
+    /// When the beep of a voicemail box was heard last; null when none was, or none was listened for.
+    #[schema(required)]
+    voicemail_beep_at: Option<TimeText>,
 }
 
 fn turn(turn: &Turn) -> Value {
@@ -191,6 +194,7 @@ impl ConversationOut {
                 (!call.transcript.is_empty())
                     .then(|| call.transcript.iter().map(turn).collect::<Vec<_>>().into()),
             ),
+            voicemail_beep_at: call.voicemail_beep_at.map(Text),
             recording_details: only(call.recording.and_then(|r| serde_json::to_value(r).ok())),
         }
     }

@@ -12,6 +12,7 @@ mod decisions;
 mod deploy_as_sip;
 mod events;
 mod inbound_routing;
+mod listener_token;
 pub(crate) mod organization;
 mod phone_numbers;
 mod publish;
@@ -59,6 +60,7 @@ pub(crate) fn routes() -> Routes {
         .merge(trace::routes())
         .merge(conversation_media::routes())
         .merge(conversation_recording::routes())
+        .merge(listener_token::routes())
         .merge(organization::routes())
         .merge(inbound_routing::routes())
         .merge(trunk_simulate::routes())

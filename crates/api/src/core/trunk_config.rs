@@ -46,6 +46,11 @@ pub(super) struct InboundConfigIn {
     #[serde(default)]
     #[schema(default = false)]
     allow_transfers: bool,
+    /// Digits come and go as tones in the audio as well: tones are listened for beside telephone-events and SIP INFO,
+    /// and sent where the other side takes no telephone-events.
+    #[serde(default)]
+    #[schema(default = false)]
+    dtmf_tones: bool,
 }
 
 /// How to reach the carrier to place calls.
@@ -82,6 +87,11 @@ pub(super) struct OutboundConfigIn {
     #[serde(default)]
     #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
     headers: Option<Map<String, Value>>,
+    /// Digits come and go as tones in the audio as well: tones are listened for beside telephone-events and SIP INFO,
+    /// and sent where the other side takes no telephone-events.
+    #[serde(default)]
+    #[schema(default = false)]
+    dtmf_tones: bool,
 }
 
 fn disabled() -> MediaEncryptionText {
@@ -141,6 +151,7 @@ impl TryFrom<Strict<InboundConfigIn>> for InboundConfig {
             auth,
             media_addresses,
             allow_transfers: config.allow_transfers,
+            dtmf_tones: config.dtmf_tones,
         })
     }
 }
@@ -166,6 +177,7 @@ impl TryFrom<Strict<OutboundConfigIn>> for OutboundConfig {
             register: config.register,
             fallback_addresses,
             headers,
+            dtmf_tones: config.dtmf_tones,
         })
     }
 }
@@ -221,6 +233,10 @@ pub(super) struct InboundConfigOut {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     allow_transfers: bool,
+    /// Whether digits come and go as tones too; left out when not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    dtmf_tones: bool,
 }
 
 /// How to reach the carrier to place calls. The password is never shown.
@@ -247,6 +263,10 @@ pub(super) struct OutboundConfigOut {
     #[serde(skip_serializing_if = "Map::is_empty")]
     #[schema(required = false, value_type = std::collections::HashMap<String, String>)]
     headers: Map<String, Value>,
+    /// Whether digits come and go as tones too; left out when not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    dtmf_tones: bool,
 }
 
 impl From<InboundConfig> for InboundConfigOut {
@@ -259,6 +279,7 @@ impl From<InboundConfig> for InboundConfigOut {
             auth_username: config.auth.map(|auth| auth.username),
             media_addresses: config.media_addresses.map(texts),
             allow_transfers: config.allow_transfers,
+            dtmf_tones: config.dtmf_tones,
         }
     }
 }
@@ -273,6 +294,7 @@ impl From<OutboundConfig> for OutboundConfigOut {
             register: config.register,
             fallback_addresses: config.fallback_addresses.iter().map(ToString::to_string).collect(),
             headers: config.headers.into_iter().map(|(name, value)| (name, Value::String(value))).collect(),
+            dtmf_tones: config.dtmf_tones,
         }
     }
 }

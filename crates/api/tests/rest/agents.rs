@@ -103,8 +103,8 @@ async fn versions_are_drafted_changed_published_and_then_fixed() {
         (json!({"config": {"runtime": {"type": "echo"}, "max_duration_s": 0}}), "config.max_duration_s"),
         (json!({"config": {"runtime": {"type": "play", "file": "../etc/passwd"}}}), "config.runtime.file"),
         (
-            json!({"config": {"runtime": {"type": "echo"}, "voicemail_detection": {}}}),
-            "config.voicemail_detection",
+            json!({"config": {"runtime": {"type": "echo"}, "voicemail_detection": {"timeout_s": 0}}}),
+            "config.voicemail_detection.timeout_s",
         ),
         (json!({"config": echo(), "published": true}), "published"),
     ] {

@@ -283,6 +283,9 @@ async fn obey(store: Store, edge: Arc<Mutex<Edge>>, mut inbox: CallInbox) {
             CallCommand::Quality(_, reply) => {
                 let _ = reply.send(Err(CallError::NotAnswered));
             }
+            CallCommand::Listen(_, reply) => {
+                let _ = reply.send(Err(CallError::NotLive));
+            }
             CallCommand::PauseRecording(_, _, reply) => {
                 let _ = reply.send(Err(CallError::NotRecorded));
             }

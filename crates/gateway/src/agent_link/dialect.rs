@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use media::beep::Beep;
 use media::link::{Link, LinkStatistics};
 use media::playout::Mark;
 
@@ -110,6 +111,8 @@ pub(super) trait Dialect: Send {
     fn digit(&mut self, digit: char, duration_ms: u32, io: &mut Io);
     /// The agent said something.
     fn received(&mut self, message: Incoming<'_>, io: &mut Io);
+    /// A voicemail box beeped.
+    fn voicemail_beep(&mut self, _beep: Beep, _io: &mut Io) {}
     /// The caller put the call on hold, or took it back.
     fn held(&mut self, _held: bool, _io: &mut Io) {}
     /// What became of something the agent asked for.

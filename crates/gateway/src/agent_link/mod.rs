@@ -14,6 +14,7 @@ mod tools;
 
 use std::sync::Arc;
 
+use media::beep::Beep;
 use media::link::Link;
 use media::playout::{Limits, Overrun};
 use media::session::{Agent, Player};
@@ -116,6 +117,8 @@ pub(crate) enum ToAgent {
     Started,
     /// The caller pressed a digit.
     Digit { digit: char, duration_ms: u32 },
+    /// A voicemail box beeped.
+    VoicemailBeep(Beep),
     /// The caller put the call on hold, or took it back.
     Held(bool),
     /// What became of something the agent asked for.

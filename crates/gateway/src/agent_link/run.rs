@@ -200,6 +200,7 @@ impl Worker {
                 self.dialect.started(&mut state.io);
             }
             ToAgent::Digit { digit, duration_ms } => self.dialect.digit(digit, duration_ms, &mut state.io),
+            ToAgent::VoicemailBeep(beep) => self.dialect.voicemail_beep(beep, &mut state.io),
             ToAgent::Held(held) => self.dialect.held(held, &mut state.io),
             ToAgent::Outcome(outcome) => self.dialect.outcome(outcome, &mut state.io),
             // Taken care of where it is received.

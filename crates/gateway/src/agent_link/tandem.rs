@@ -1,6 +1,7 @@
 //! Tandem's own protocol: control as JSON in text messages, audio as 16-bit little-endian samples in binary ones. The
 //! agent is asked before the call is answered. `docs/agents.md` describes every message.
 
+use media::beep::Beep;
 use media::link::LinkStatistics;
 use media::playout::Mark;
 use serde::Deserialize;
@@ -128,6 +129,10 @@ impl Dialect for TandemDialect {
         io.json(&json!({"type": "dtmf", "digit": digit.to_string(), "duration_ms": duration_ms}));
     }
 
+    fn voicemail_beep(&mut self, beep: Beep, io: &mut Io) {
+        io.json(&json!({"type": "voicemail_beep", "hz": beep.hz, "duration_ms": beep.duration_ms}));
+    }
+
     fn received(&mut self, message: Incoming<'_>, io: &mut Io) {
         match message {
             Incoming::Binary(bytes) => {
@@ -211,6 +216,7 @@ mod tests {
         dialect.started(&mut io);
         dialect.heard(&[0x0102; 2], &mut io);
         dialect.digit('5', 120, &mut io);
+        dialect.voicemail_beep(Beep { hz: 1_000, duration_ms: 400 }, &mut io);
         dialect.held(true, &mut io);
         dialect.held(false, &mut io);
         dialect.mark(Mark { name: "a".to_owned(), cleared: true }, &mut io);
@@ -227,6 +233,7 @@ mod tests {
                 r#"{"type":"start","call_id":"00000000-0000-0000-0000-000000000002","reconnected":false}"#,
                 "[02, 01, 02, 01]",
                 r#"{"type":"dtmf","digit":"5","duration_ms":120}"#,
+                r#"{"type":"voicemail_beep","hz":1000,"duration_ms":400}"#,
                 r#"{"type":"hold"}"#,
                 r#"{"type":"resume"}"#,
                 r#"{"type":"mark","name":"a","cleared":true}"#,

@@ -12,6 +12,7 @@ use serde_json::Value;
 use signaling::{Event, Hop, Refusal, Request, Session, StatusCode};
 use tokio::sync::mpsc;
 
+use super::digits::Presses;
 use super::offer::{local_media, media_towards};
 use super::{Call, Registered, flush, linger, take, trace_key, until};
 use crate::admission::CallPermit;
@@ -90,6 +91,7 @@ async fn answered(
     };
     let noise_cancellation =
         route.trunk.as_deref().and_then(|trunk| inbound::noise_cancellation(&edge.settings, trunk));
+    let config = route.trunk.as_deref().and_then(|trunk| trunk.inbound_config.as_ref());
     let conversation = new_inbound(&route, &chosen, &verdict, noise_cancellation, session.call_id());
     let near = media_towards(offer.as_deref(), hop);
     let socket = edge.rtp_ports.open(near);
@@ -119,7 +121,10 @@ async fn answered(
         dial_as: None,
         leg: None,
         noise_cancellation,
+        dtmf_tones: config.is_some_and(|config| config.dtmf_tones),
+        presses: Presses::default(),
         recording: None,
+        listeners: Vec::new(),
         on_hold: false,
         rtp_port,
         transfer: None,
@@ -203,6 +208,9 @@ async fn chosen(
                 Some(CallInput::Quality(reply)) => {
                     let _ = reply.send(Err(CallError::NotAnswered));
                 }
+                Some(CallInput::Listen(reply)) => {
+                    let _ = reply.send(Err(CallError::NotAnswered));
+                }
                 Some(CallInput::Unsent(hop)) => session.handle_transport_error(hop, Instant::now()),
                 Some(
                     CallInput::Media(_)
@@ -254,6 +262,7 @@ fn new_inbound(
         media_encryption: None,
         mos: None,
         recording: None,
+        voicemail_beep_at: None,
         notes: noise_cancellation
             .map(|mode| format!("noise_cancellation: {}", mode.as_str()))
             .into_iter()

@@ -102,6 +102,8 @@ impl Call {
             timeout: media.timeout,
             tap: false,
             noise_cancellation: self.noise_cancellation,
+            dtmf_tones: self.dtmf_tones,
+            beep: self.beep_patience(),
         };
         let mut session = Box::new(media::session::Session::new(config, now));
         if answered {

@@ -9,6 +9,7 @@ use signaling::{EndCause, Ended, Hop, Session};
 use tokio::sync::mpsc;
 
 use super::attempt::{self, Attempt, Next, OfferProfile, TRY, fitted, place};
+use super::digits::Presses;
 use super::{Call, Registered, Waiter, finish, flush, linger, until};
 use crate::admission::CallPermit;
 use crate::agent_link::{AgentLink, CallFacts};
@@ -115,7 +116,10 @@ async fn carry(
         dial_as: None,
         leg: None,
         noise_cancellation: None,
+        dtmf_tones: carrier.dtmf_tones,
+        presses: Presses::default(),
         recording: None,
+        listeners: Vec::new(),
         on_hold: false,
         rtp_port,
         transfer: None,

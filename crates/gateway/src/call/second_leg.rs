@@ -349,6 +349,8 @@ impl SecondCall {
                 tap: false,
                 // A trunk's enable_noise_cancellation is for who calls in.
                 noise_cancellation: None,
+                dtmf_tones: false,
+                beep: None,
             };
             let now = Instant::now();
             let mut session = Box::new(media::session::Session::new(config, now));

@@ -17,6 +17,8 @@ fn session(agent: Agent, mode: Option<Mode>, now: Instant) -> Session {
         timeout: Duration::from_secs(15),
         tap: true,
         noise_cancellation: mode,
+        dtmf_tones: false,
+        beep: None,
     };
     let mut session = Session::new(config, now);
     session.start(now);

@@ -31,7 +31,8 @@ impl Session {
                 self.finish_at = Some(at);
                 return;
             }
-            let speech = std::mem::take(&mut self.speech);
+            let mut speech = std::mem::take(&mut self.speech);
+            self.inband.fill(self.negotiated.codec.rate(), &mut speech, now);
             self.say(&speech, out);
             self.speech = speech;
             self.next_frame = Some(at + packet);

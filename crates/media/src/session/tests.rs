@@ -38,6 +38,8 @@ fn session(agent: Agent, now: Instant) -> Session {
         timeout: Duration::from_secs(15),
         tap: false,
         noise_cancellation: None,
+        dtmf_tones: false,
+        beep: None,
     };
     let mut session = Session::new(config, now);
     session.start(now);
@@ -223,6 +225,8 @@ fn sprayed(open_to_all: bool) -> (usize, usize, usize, usize) {
             timeout: Duration::from_secs(15),
             tap: true,
             noise_cancellation: None,
+            dtmf_tones: false,
+            beep: None,
         };
         let mut session = Session::new(config, start);
         session.latch.open_to_all = open_to_all;
@@ -467,6 +471,8 @@ fn reports_tell_both_sides_of_loss_jitter_and_round_trip() {
             timeout: Duration::from_secs(15),
             tap: false,
             noise_cancellation: None,
+            dtmf_tones: false,
+            beep: None,
         };
         let mut session = Session::new(config, start);
         session.start(start);

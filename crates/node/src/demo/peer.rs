@@ -218,6 +218,8 @@ impl Peer {
                             timeout: PATIENCE,
                             tap: true,
                             noise_cancellation: None,
+                            dtmf_tones: false,
+                            beep: None,
                         },
                         at,
                     );
