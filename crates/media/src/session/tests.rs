@@ -356,7 +356,10 @@ fn digits_and_unknown_payload_types() {
     let mut out = Outbox::default();
     session.handle_rtp(&packet(1, 9, 101, &[5, 0x8a, 3, 32]), PEER.parse().unwrap(), now, &mut out);
     assert_eq!(session.poll_event(), Some(MediaEvent::FirstPacket));
-    assert_eq!(session.poll_event(), Some(MediaEvent::Digit { digit: '5', duration_ms: 100 }));
+    assert_eq!(
+        session.poll_event(),
+        Some(MediaEvent::Digit { digit: '5', duration_ms: 100, source: dtmf::Source::Event })
+    );
     session.handle_rtp(&packet(2, 9, 96, &[1; 160]), PEER.parse().unwrap(), now, &mut out);
     session.handle_rtp(b"junk", PEER.parse().unwrap(), now, &mut out);
     let statistics = session.statistics();
