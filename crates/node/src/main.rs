@@ -9,6 +9,7 @@ mod lock;
 mod logging;
 mod node;
 mod records;
+mod retention;
 mod serve;
 mod settings;
 mod webhooks;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lock::NodeLock;
 use crate::settings::Settings;
-use crate::{Failure, directory_feed, health, records, webhooks};
+use crate::{Failure, directory_feed, health, records, retention, webhooks};
 
 /// Facts that may wait for the store.
 const RECORD_QUEUE: usize = 65_536;
@@ -28,6 +28,7 @@ pub(crate) struct Node {
     feed: JoinHandle<()>,
     writer: JoinHandle<()>,
     webhooks: JoinHandle<()>,
+    retention: JoinHandle<()>,
     /// Let go of last.
     _lock: NodeLock,
 }
@@ -89,6 +90,8 @@ impl Node {
         let writer = tokio::spawn(records::run(store.clone(), cluster.clone(), queue));
         let webhooks =
             tokio::spawn(webhooks::run(store.clone(), gateway::Webhooks::new(private_targets.clone())));
+        let retention =
+            tokio::spawn(retention::run(store.clone(), recordings_dir.clone(), settings.retention));
         let health = Arc::new(health::NodeHealth::new(store.clone(), Arc::clone(&gateway)));
         let state = api::ApiState::new(
             store.clone(),
@@ -128,6 +131,7 @@ impl Node {
             feed,
             writer,
             webhooks,
+            retention,
             _lock: lock,
         })
     }
@@ -147,6 +151,7 @@ impl Node {
             tracing::error!("calls that could not be written down in time are lost");
         }
         // What was under way is told again by the next node: its lease runs out.
+        self.retention.abort();
         self.webhooks.abort();
         let _ = self.webhooks.await;
         self.store.close().await;

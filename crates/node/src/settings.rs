@@ -15,6 +15,8 @@ pub(crate) use key::help;
 pub(crate) use source::Flags;
 use source::{SettingError, Sources};
 
+use crate::retention::Retention;
+
 /// Why the settings cannot be used: one line.
 #[derive(Debug)]
 pub(crate) struct BadSetting(pub(crate) String);
@@ -29,6 +31,7 @@ pub(crate) struct Settings {
     pub(crate) store_url: String,
     pub(crate) key_files: Vec<PathBuf>,
     pub(crate) gateway: gateway::Settings,
+    pub(crate) retention: Retention,
     /// What was given, and where.
     pub(crate) sources: Sources,
 }
@@ -215,6 +218,7 @@ impl Values {
             private_targets,
         };
         let store = format!("sqlite:{}", data_dir.join("tandem.db").display());
+        let whole_days = "must be a number of days from 1 to 36500, or 0 for ever";
         let only_sqlite = "must be sqlite:<path>; PostgreSQL is not available in this release";
         let per_second = |t: &str| match t.strip_suffix("/s").unwrap_or(t) {
             "0" => Some(None),
@@ -243,6 +247,10 @@ impl Values {
                 "must be a path, or a list of paths",
                 |t| Some(t.split(',').map(|p| PathBuf::from(p.trim())).collect()),
             )?,
+            retention: Retention {
+                recordings: self.get("retention.recordings_days", None, whole_days, days)?,
+                quality: self.get("retention.quality_days", None, whole_days, days)?,
+            },
             data_dir,
             gateway,
             sources: self.0.clone(),
@@ -300,6 +308,11 @@ fn ports(text: &str) -> Option<std::ops::RangeInclusive<u16>> {
 fn duration(text: &str) -> Option<Duration> {
     let seconds: u64 = text.strip_suffix('s').unwrap_or(text).trim().parse().ok()?;
     (1..=86_400).contains(&seconds).then(|| Duration::from_secs(seconds))
+}
+
+fn days(text: &str) -> Option<Option<Duration>> {
+    let days: u64 = text.trim().parse().ok().filter(|days| *days <= 36_500)?;
+    Some((days > 0).then(|| Duration::from_secs(days * 86_400)))
 }
 
 fn rate_limit(text: &str) -> Option<Option<RateLimit>> {

@@ -113,6 +113,15 @@ impl Store {
         record.map(|text| serde_json::from_str(&text).map_err(|_| CORRUPT)).transpose()
     }
 
+    /// Forgets how calls sounded that were created before.
+    pub async fn prune_qualities(&self, before: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM conversation_qualities WHERE conversation_id IN (SELECT id FROM conversations WHERE created_at < $1)")
+            .bind(before.0)
+            .execute(&self.write)
+            .await?;
+        Ok(())
+    }
+
     /// Forgets the oldest decisions beyond what is kept.
     pub async fn prune_decisions(&self) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM decisions WHERE id IN (SELECT id FROM decisions ORDER BY created_at DESC, id DESC LIMIT -1 OFFSET $1)")
