@@ -40,15 +40,16 @@ def listener(seen):
 
 def say(leg, samples, events=()):
     """Sends samples by the clock; `events` are (packet, payload) of telephone-events. Returns what came back meanwhile."""
-    sock, back, sequence, start = leg.socket, [], 0, time.monotonic()
+    sock, back, start = leg.socket, [], time.monotonic()
     sock.setblocking(False)
+    sequence, timestamp = getattr(leg, "next", (0, 0))
     frames = [samples[n:n + 160] for n in range(0, len(samples) - 159, 160)]
     for n, frame in enumerate(frames):
         for at, payload in events:
             if at == n:
-                sock.sendto(rtp(101, sequence, n * 160, 77, payload), leg.remote)
+                sock.sendto(rtp(101, sequence, timestamp + events[0][0] * 160, 77, payload), leg.remote)
                 sequence += 1
-        sock.sendto(rtp(0, sequence, n * 160, 77, bytes(ulaw_encode(s) for s in frame)), leg.remote)
+        sock.sendto(rtp(0, sequence, timestamp + n * 160, 77, bytes(ulaw_encode(s) for s in frame)), leg.remote)
         sequence += 1
         while (left := start + (n + 1) * 0.02 - time.monotonic()) > 0:
             time.sleep(min(left, 0.005))
@@ -59,6 +60,7 @@ def say(leg, samples, events=()):
                         back += decode(data[12:])
             except BlockingIOError:
                 pass
+    leg.next = sequence, timestamp + len(frames) * 160
     return back
 
 

@@ -47,8 +47,8 @@ const SEND_LIMIT: Duration = Duration::from_secs(10);
 const EDGE_LIMIT: Duration = Duration::from_secs(5);
 /// Nothing but control frames is expected from a listener.
 const MAX_MESSAGE: usize = 1_024;
-/// What may wait to be written to a listener, in bytes.
-const MAX_UNWRITTEN: usize = 64 * 1_024;
+/// What may wait to be written to a listener, in bytes: more than all that a listening keeps.
+const MAX_UNWRITTEN: usize = 1024 * 1_024;
 
 /// Who may listen to which call, and until when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,6 +196,7 @@ async fn carry(state: &ApiState, pass: &Pass, mut listening: Listening, upgraded
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE))
+        .write_buffer_size(0)
         .max_write_buffer_size(MAX_UNWRITTEN);
     let mut socket = Socket::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     let start = json!({

@@ -30,8 +30,8 @@ const EDGE: u32 = 4;
 /// Looks of quiet behind a beep, and before it.
 const QUIET_AFTER: u32 = 20;
 const QUIET_BEFORE: u32 = 4;
-/// Quiet is so much below the beep, in power: 12 dB.
-const QUIET: f32 = 16.0;
+/// Quiet is so much below the beep, in power: 8 dB.
+const QUIET: f32 = 6.3;
 /// The quietest beep, as mean power of samples: −45 dBFS.
 const QUIETEST: f32 = 32_768.0 * 32_768.0 / 2.0 * 3.2e-5;
 /// Looks that are remembered for what was before a tone.
@@ -148,7 +148,8 @@ impl Detector {
             let [left, middle, right] = [peak - 1, peak, peak + 1].map(|at| power(at).max(1e-9).ln());
             let bend = left - 2.0 * middle + right;
             let offset = if bend < 0.0 { 0.5 * (left - right) / bend } else { 0.0 };
-            look.tone = Some((peak as f32 + offset.clamp(-0.5, 0.5)) * bin);
+            let hz = (peak as f32 + offset.clamp(-0.5, 0.5)) * bin;
+            look.tone = Some(hz).filter(|hz| (TONES.0..=TONES.1).contains(hz));
         }
         look
     }

@@ -33,9 +33,9 @@ const MAX_DURATION_MS: u32 = 5_000;
 pub struct Detector {
     rate: Rate,
     samples: Vec<f32>,
-    /// Twice the cosine of each frequency's step.
-    rows: [[f32; 3]; 4],
-    columns: [[f32; 3]; 4],
+    /// Twice the cosine of each frequency's step, for where it should be and beside it.
+    rows: [f32; 12],
+    columns: [f32; 12],
     /// The key of the last looks, and how many there were.
     candidate: Option<char>,
     hits: u32,
@@ -48,12 +48,17 @@ impl Detector {
     /// For samples at `rate`.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
-        let step = |hz: f32| BESIDE.map(|by| 2.0 * (TAU * hz * by / rate.hz() as f32).cos());
+        let steps = |hz: [f32; 4]| {
+            std::array::from_fn(|n| {
+                let hz = hz[n / BESIDE.len()] * BESIDE[n % BESIDE.len()];
+                2.0 * (TAU * hz / rate.hz() as f32).cos()
+            })
+        };
         Self {
             rate,
             samples: Vec::with_capacity(2 * rate.samples(20)),
-            rows: ROWS.map(step),
-            columns: COLUMNS.map(step),
+            rows: steps(ROWS),
+            columns: steps(COLUMNS),
             candidate: None,
             hits: 0,
             misses: 0,
@@ -119,18 +124,13 @@ impl Detector {
 }
 
 /// The key whose two tones are nearly all there is.
-fn look(window: &[f32], rows: &[[f32; 3]; 4], columns: &[[f32; 3]; 4]) -> Option<char> {
+fn look(window: &[f32], rows: &[f32; 12], columns: &[f32; 12]) -> Option<char> {
     let total: f32 = window.iter().map(|s| s * s).sum();
     let count = window.len() as f32;
     if total < QUIETEST * count {
         return None;
     }
-    let strongest = |frequencies: &[[f32; 3]; 4]| {
-        let of = |steps: &[f32; 3]| steps.iter().map(|step| power(window, *step)).fold(0.0, f32::max);
-        let powers = frequencies.iter().map(of).enumerate();
-        powers.max_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap_or((0, 0.0))
-    };
-    let ((row, low), (column, high)) = (strongest(rows), strongest(columns));
+    let ((row, low), (column, high)) = (strongest(window, rows), strongest(window, columns));
     // A tone of amplitude a has a·n/2 at its frequency, and a²·n/2 of the sum of squares.
     let share = 2.0 / count * (low + high) / total;
     let even = low <= high * TWIST && high <= low * TWIST;
@@ -138,13 +138,24 @@ fn look(window: &[f32], rows: &[[f32; 3]; 4], columns: &[[f32; 3]; 4]) -> Option
     (share >= SHARE && even).then_some(*key)
 }
 
-/// Goertzel: the squared magnitude at one frequency.
-fn power(window: &[f32], step: f32) -> f32 {
-    let (mut last, mut before) = (0.0_f32, 0.0_f32);
+/// Goertzel at twelve frequencies at once: the strongest of the four that each stand three times, and its squared
+/// magnitude.
+fn strongest(window: &[f32], steps: &[f32; 12]) -> (usize, f32) {
+    let (mut last, mut before) = ([0.0_f32; 12], [0.0_f32; 12]);
     for sample in window {
-        (last, before) = (sample + step * last - before, last);
+        for ((last, before), step) in last.iter_mut().zip(&mut before).zip(steps) {
+            let next = sample + step * *last - *before;
+            *before = *last;
+            *last = next;
+        }
     }
-    last * last + before * before - step * last * before
+    let powers = last
+        .iter()
+        .zip(&before)
+        .zip(steps)
+        .map(|((last, before), step)| last * last + before * before - step * last * before);
+    let strongest = powers.enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
+    strongest.map_or((0, 0.0), |(at, power)| (at / BESIDE.len(), power))
 }
 
 /// How long a digit sounds, the silence after it, and what `w` and `,` wait, in milliseconds.
