@@ -5,17 +5,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+mod agent;
 mod control;
+mod delivery;
 mod echo;
 mod hearing;
 mod inband;
 mod latch;
+mod outbox;
 mod play;
 mod reception;
 mod ssrc;
 
 pub use crate::player::Player;
+pub use agent::Agent;
 pub use latch::Believed;
+pub use outbox::Outbox;
 
 use crate::beep::Beep;
 use crate::codec::Encoder;
@@ -23,7 +28,6 @@ use crate::denoise::{Denoiser, Mode};
 use crate::dtmf;
 use crate::dtmf_sender;
 use crate::jitter_buffer::Kind;
-use crate::link::Link;
 use crate::monitor::Monitor;
 use crate::offer_answer::Negotiated;
 use crate::quality::QualityLog;
@@ -47,47 +51,6 @@ const MAX_PACKET: usize = 1_500;
 const COMFORT_NOISE: u8 = 13;
 /// What the agent has said is kept so long for who listens in, in milliseconds.
 const MAX_SAID_MS: u32 = 60;
-
-/// Who is at the other end of the audio.
-#[derive(Debug)]
-pub enum Agent {
-    /// Returns every payload bit for bit; with noise cancellation, what is left of it.
-    Echo,
-    /// Says something.
-    Play(Player),
-    /// Speaks and hears by a link; silence is sent while it says nothing.
-    Linked(Arc<Link>),
-    /// Only listens.
-    Silent,
-}
-
-impl Agent {
-    /// Whether frames are sent by our own clock.
-    fn speaks(&self) -> bool {
-        matches!(self, Self::Play(_) | Self::Linked(_))
-    }
-
-    /// The rate of what it says and hears; `None` when that is the codec's.
-    fn rate(&self) -> Option<Rate> {
-        match self {
-            Self::Play(_) => Some(Rate::Hz8000),
-            Self::Linked(link) => Rate::from_hz(link.rate()),
-            Self::Echo | Self::Silent => None,
-        }
-    }
-
-    /// The next frame, at its rate. `false` when the agent has said everything.
-    fn fill(&mut self, frame: &mut [i16]) -> bool {
-        match self {
-            Self::Play(player) => player.fill(frame),
-            Self::Linked(link) => {
-                link.take(frame);
-                true
-            }
-            Self::Echo | Self::Silent => false,
-        }
-    }
-}
 
 /// What a session is told at its beginning.
 #[derive(Debug)]
@@ -164,74 +127,6 @@ pub struct Statistics {
     pub dropped_replayed: u64,
     /// Frames skipped because the clock was held up.
     pub skipped_frames: u64,
-}
-
-/// Packets to send, in memory that is used again.
-#[derive(Debug, Default)]
-pub struct Outbox {
-    bytes: Vec<u8>,
-    packets: Vec<(Leaves, SocketAddr, usize)>,
-}
-
-/// Which way a packet leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leaves {
-    Rtp,
-    /// RTCP on the RTP port (RFC 5761).
-    Muxed,
-    Rtcp,
-}
-
-impl Outbox {
-    /// Adds an RTP packet, protected when the stream is SRTP. `false` when it must not be sent.
-    fn push(&mut self, to: SocketAddr, header: &[u8], payload: &[u8], srtp: Option<&mut Contexts>) -> bool {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(header);
-        self.bytes.extend_from_slice(payload);
-        let protected = srtp.map_or(Ok(()), |srtp| srtp.sender.protect(&mut self.bytes, start));
-        match protected {
-            Ok(()) => self.packets.push((Leaves::Rtp, to, self.bytes.len())),
-            Err(_) => self.bytes.truncate(start),
-        }
-        protected.is_ok()
-    }
-
-    /// Adds an RTCP packet, protected when the stream is SRTP, or nothing.
-    fn push_control(&mut self, muxed: bool, to: SocketAddr, packet: &[u8], srtp: Option<&mut Contexts>) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(packet);
-        if srtp.is_some_and(|srtp| srtp.sender.protect_rtcp(&mut self.bytes, start).is_err()) {
-            self.bytes.truncate(start);
-            return;
-        }
-        let leaves = if muxed { Leaves::Muxed } else { Leaves::Rtcp };
-        self.packets.push((leaves, to, self.bytes.len()));
-    }
-
-    /// The RTP packets, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
-        self.all().filter(|(leaves, ..)| *leaves == Leaves::Rtp).map(|(_, to, packet)| (to, packet))
-    }
-
-    /// Every packet, in order, and whether it leaves by the RTCP port.
-    pub fn datagrams(&self) -> impl Iterator<Item = (bool, SocketAddr, &[u8])> {
-        self.all().map(|(leaves, to, packet)| (leaves == Leaves::Rtcp, to, packet))
-    }
-
-    fn all(&self) -> impl Iterator<Item = (Leaves, SocketAddr, &[u8])> {
-        let mut start = 0;
-        self.packets.iter().filter_map(move |&(leaves, to, end)| {
-            let packet = self.bytes.get(start..end)?;
-            start = end;
-            Some((leaves, to, packet))
-        })
-    }
-
-    /// Forgets them.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.packets.clear();
-    }
 }
 
 /// One leg's RTP.
@@ -514,102 +409,6 @@ impl Session {
         if let Some(hearing) = &mut self.hearing {
             hearing.restart(self.negotiated.codec);
         }
-    }
-
-    /// Begins or ends hearing, as somebody needs the received audio or nobody does.
-    fn hear_or_not(&mut self, now: Instant) {
-        let echoes = matches!(self.agent, Agent::Echo) && !self.echo.is_transparent();
-        let wanted = (self.started || self.listens_early)
-            && (matches!(self.agent, Agent::Linked(_))
-                || echoes
-                || self.inband.listens()
-                || self.captured.is_some()
-                || !self.monitors.is_empty());
-        if !wanted {
-            self.hearing = None;
-        } else if self.hearing.is_none() {
-            let mut hearing = Hearing::new(self.negotiated.codec);
-            // Said and heard on one beat, so that both cost one wake-up.
-            hearing.next = Some(self.next_frame.unwrap_or(now));
-            self.hearing = Some(hearing);
-        }
-    }
-
-    /// The frames that are due go to everybody who hears.
-    fn hear(&mut self, now: Instant, out: &mut Outbox) {
-        loop {
-            self.heard.clear();
-            let Some(hearing) = &mut self.hearing else { return };
-            if !hearing.frame(now, &mut self.heard) {
-                return;
-            }
-            let rate = hearing.rate();
-            let listened = self.inband.listens();
-            if listened {
-                self.inband.hear(rate, &self.heard, now, &mut self.events);
-            }
-            self.denoise(rate);
-            self.deliver(rate, out);
-            let gone = self.monitors.iter().any(|monitor| monitor.is_closed());
-            if gone || listened != self.inband.listens() {
-                self.monitors.retain(|monitor| !monitor.is_closed());
-                self.hear_or_not(now);
-            }
-        }
-    }
-
-    /// Takes the noise out of the frame in `self.heard`, where that is wanted. Digits are not in it: they come as
-    /// events beside the audio.
-    fn denoise(&mut self, rate: Rate) {
-        let Some(mode) = self.noise_cancellation else { return };
-        if self.denoiser.as_ref().is_none_or(|(of, _)| *of != rate) {
-            self.denoiser = Denoiser::new(mode, rate).map(|denoiser| (rate, denoiser));
-        }
-        if let Some((_, denoiser)) = &mut self.denoiser {
-            denoiser.process(&mut self.heard);
-        }
-    }
-
-    /// The one place where a received frame of 20 ms, in `self.heard`, is given on.
-    fn deliver(&mut self, rate: Rate, out: &mut Outbox) {
-        let heard = std::mem::take(&mut self.heard);
-        if let Agent::Linked(link) = &self.agent
-            && let Some(wanted) = Rate::from_hz(link.rate())
-        {
-            if wanted == rate {
-                link.hear(&heard);
-            } else {
-                if self.to_agent.as_ref().is_none_or(|r| (r.from(), r.to()) != (rate, wanted)) {
-                    self.to_agent = Some(Resampler::new(rate, wanted));
-                }
-                self.frame.clear();
-                if let Some(resampler) = &mut self.to_agent {
-                    resampler.process(&heard, &mut self.frame);
-                }
-                link.hear(&self.frame);
-            }
-        }
-        if let Some(captured) = self.captured.as_mut().filter(|c| c.len() < MAX_CAPTURED) {
-            captured.extend_from_slice(&heard);
-        }
-        let echoes = self.started && matches!(self.agent, Agent::Echo);
-        if echoes && !self.echo.is_transparent() && self.negotiated.direction.sends() {
-            self.say(&heard, out);
-        }
-        if !self.monitors.is_empty() {
-            self.speech.clear();
-            if echoes && self.echo.is_transparent() {
-                self.speech.extend_from_slice(&heard);
-            } else {
-                let have = self.said.len().min(heard.len());
-                self.speech.extend(self.said.drain(..have));
-                self.speech.resize(heard.len(), 0);
-            }
-            for monitor in &self.monitors {
-                monitor.push(rate, &heard, &self.speech);
-            }
-        }
-        self.heard = heard;
     }
 
     /// Does what is due: the next frame, the end of a digit, the end of patience.

@@ -4,6 +4,7 @@ use super::latch::PORT_CHANGE;
 use super::play::MAX_CATCH_UP;
 use super::*;
 use crate::codec::Codec;
+use crate::link::Link;
 use crate::offer_answer::{Direction, TelephoneEvent};
 use crate::playout::{Limits, Overrun};
 
