@@ -103,6 +103,7 @@ def test_a_listener_hears_both_sides_and_the_end(binary):
             assert 1.5 < len(left) / 8000 < 4, len(left)
             assert level_db(left[4000:12000], 440) > -14 and level_db(left[4000:12000], 700) < -40
             assert level_db(right[4000:12000], 700) > -12 and level_db(right[4000:12000], 440) < -40
+        t.conversation(id, "completed")
         assert t.request("POST", f"/core/conversations/{id}/listener-token")[0] == 409
         assert Listener(t, given["url"]).status == 404
 
