@@ -225,3 +225,53 @@ impl std::fmt::Debug for Detector {
         f.debug_struct("Detector").field("state", &self.state).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tones and silences: hertz at once, milliseconds.
+    fn heard(rate: Rate, parts: &[(&[f32], u32)]) -> Vec<Beep> {
+        let mut samples = Vec::new();
+        for (tones, ms) in parts {
+            samples.extend((0..rate.samples(*ms)).map(|n| {
+                let t = n as f32 / rate.hz() as f32;
+                tones.iter().map(|hz| 4_000.0 * (TAU * hz * t).sin()).sum::<f32>() as i16
+            }));
+        }
+        let mut detector = Detector::new(rate);
+        samples.chunks(rate.samples(20)).filter_map(|frame| detector.process(frame)).collect()
+    }
+
+    #[test]
+    fn beeps_of_all_pitches_are_heard_once() {
+        for rate in [Rate::Hz8000, Rate::Hz16000] {
+            for hz in [400.0, 425.0, 700.0, 1_000.0, 1_413.0, 2_100.0] {
+                for ms in [150, 400, 1_500] {
+                    let beeps = heard(rate, &[(&[], 500), (&[hz], ms), (&[], 400)]);
+                    let [beep] = beeps[..] else { panic!("{hz} Hz, {ms} ms: {beeps:?}") };
+                    assert!(beep.hz.abs_diff(hz as u32) < 4, "{beep:?}");
+                    assert!(beep.duration_ms.abs_diff(ms) <= 40, "{ms}: {beep:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_like_a_beep_and_none_is_not_heard() {
+        let voice: Vec<f32> = (1..9).map(|harmonic| 180.0 * harmonic as f32).collect();
+        let quiet: (&[f32], u32) = (&[], 500);
+        for (what, parts) in [
+            ("a pair", vec![quiet, (&[697.0, 1_209.0], 300), quiet]),
+            ("a row", vec![quiet, (&[950.0], 330), (&[1_400.0], 330), (&[1_800.0], 330), quiet]),
+            ("a long one", vec![quiet, (&[2_100.0], 3_000), quiet]),
+            ("a click", vec![quiet, (&[1_000.0], 60), quiet]),
+            ("a high one", vec![quiet, (&[3_000.0], 400), quiet]),
+            ("something right before it", vec![quiet, (&voice, 400), (&[1_000.0], 400), quiet]),
+            ("something right behind it", vec![quiet, (&[1_000.0], 400), (&voice, 400), quiet]),
+            ("a voice", vec![quiet, (&voice, 400), quiet]),
+        ] {
+            assert_eq!(heard(Rate::Hz8000, &parts), [], "{what}");
+        }
+    }
+}

@@ -24,7 +24,7 @@ const TWIST: f32 = 6.3;
 const QUIETEST: f32 = 32_768.0 * 32_768.0 / 2.0 * 1e-4;
 /// Looks in a row that make a digit, and that end it.
 const HITS: u32 = 3;
-const MISSES: u32 = 3;
+const MISSES: u32 = 4;
 /// Longest duration told, in milliseconds.
 const MAX_DURATION_MS: u32 = 5_000;
 
