@@ -129,7 +129,7 @@ def main():
     process = multiprocessing.Process(target=bots, args=(theirs,), daemon=True)
     process.start()
     port = ours.recv()
-    with Tandem(sys.argv[1]) as t:
+    with Tandem(sys.argv[1], ["media.ports=20000-29999"]) as t:
         for name, runtime in (("echo", {"type": "echo"}), ("media_stream", {"type": "media_stream", "url": f"ws://127.0.0.1:{port}/"})):
             cores, took, frames, silent, quantile = phones(t, t.deployed({"runtime": runtime}), calls, seconds)
             print(f"{calls} {name} calls for {took:.1f} s: {frames} frames back ({silent} silent), late p50 {quantile(.5):.1f} p99 {quantile(.99):.1f} p99.9 {quantile(.999):.1f} max {quantile(1):.1f} ms, "

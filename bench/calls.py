@@ -54,7 +54,7 @@ class Kamailio:
 
 
 def main():
-    with Tandem(sys.argv[1]) as t:
+    with Tandem(sys.argv[1], ["media.ports=20000-29999"]) as t:
         agent = t.deployed()
         print(f"idle RSS {t.rss() // 1024} MiB")
         run("tandem, echo agent with media port and record", t, agent, 1000, 5)

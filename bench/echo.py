@@ -35,7 +35,7 @@ def main():
     arguments.add_argument("--mode", default="standard")
     options = arguments.parse_args()
     calls, seconds = options.calls, options.seconds
-    with Tandem(options.binary, [f"media.noise_cancellation={options.mode}"]) as t:
+    with Tandem(options.binary, ["media.ports=20000-29999", f"media.noise_cancellation={options.mode}"]) as t:
         agent = t.deployed()
         if options.denoised:
             config = {"allowed_addresses": ["127.0.0.1"], "enable_noise_cancellation": True}

@@ -1,4 +1,5 @@
 """Starts and stops `tandem serve`, and speaks to its API."""
+import itertools
 import json
 import os
 import re
@@ -11,8 +12,22 @@ import urllib.error
 import urllib.request
 
 
+class Skipped(Exception):
+    """A test that this machine cannot run, and why."""
+
+
 # A busy machine, whose disk syncs slowly, must not fail what a quiet one proves.
 PATIENCE = 4
+# RTP ports of a node: below those that the system gives to peers, and other ones than the nodes before it had, so that
+# what a peer of an earlier call still sends reaches nobody else's.
+PORTS, WINDOW = range(20_000, 32_000), 1_000
+window = itertools.count(os.getpid())
+
+
+def rtp_ports():
+    """The ports of the next node, as the setting has them."""
+    first = PORTS.start + next(window) % (len(PORTS) // WINDOW) * WINDOW
+    return f"{first}-{first + WINDOW - 1}"
 
 
 def wait_for(what, seconds, look):
@@ -33,7 +48,7 @@ class Tandem:
         self.data = data or os.path.join(self.temporary.name, "data")
         self.settings = [
             f"data_dir={self.data}", "http.listen=127.0.0.1:0", "sip.udp=127.0.0.1:0", "sip.tcp=127.0.0.1:0",
-            "media.address=127.0.0.1", "http.rate_limit=0", "limits.max_calls=5000", *settings,
+            "media.address=127.0.0.1", f"media.ports={rtp_ports()}", "http.rate_limit=0", "limits.max_calls=5000", *settings,
         ]
         self.log = []
         self.start()

@@ -13,7 +13,7 @@ from sip import Call, Carrier, Rtp, header, sdp, status
 from srtp import SUITES, Key, lines, on_the_wire, profile, secure, session, spy
 from tandem import Tandem, wait_for
 from test_transports import tls_node
-from transports import Authority, Call as StreamCall
+from transports import Authority, Call as StreamCall, TlsCarrier
 
 ECHO = {"runtime": {"type": "echo"}}
 CM_80 = "AES_CM_128_HMAC_SHA1_80"
@@ -198,12 +198,15 @@ ANSWERS = {
 
 
 def test_the_matrix_of_our_offers(binary):
-    with Tandem(binary) as t:
-        for transport in ("UDP", "TCP"):
+    authority = Authority()
+    certificate = authority.sign("carrier", "127.0.0.1")
+    with tls_node(binary, authority) as t:
+        for transport in ("UDP", "TCP", "TLS"):
             for (answered, kind, refuses), outcomes in ANSWERS.items():
                 for policy, outcome in zip(POLICIES, outcomes):
                     case = (transport, policy, answered, kind, refuses)
-                    carrier = Carrier(taker(answered, kind, refuses), transport.lower())
+                    script = taker(answered, kind, refuses)
+                    carrier = TlsCarrier(script, authority.server(*certificate)) if transport == "TLS" else Carrier(script, transport.lower())
                     id = outbound(t, policy, carrier, transport)
                     if outcome in ("plain", "srtp"):
                         t.conversation(id, "in_progress")
