@@ -8,9 +8,9 @@ import tempfile
 from tandem import Tandem, wait_for
 
 
-def sipp(t, agent, rate, calls, limit=2000, *more):
+def sipp(t, agent, rate, calls, limit=2000, *more, within=None):
     with tempfile.TemporaryDirectory() as directory:
-        done = subprocess.run(["sipp", "-sn", "uac", "-s", agent, "%s:%d" % t.udp, "-i", "127.0.0.1", "-r", str(rate), "-m", str(calls), "-l", str(limit),
+        done = subprocess.run([*(within.command() if within else []), "sipp", "-sn", "uac", "-s", agent, "%s:%d" % t.udp, "-i", within.far if within else "127.0.0.1", "-r", str(rate), "-m", str(calls), "-l", str(limit),
                                "-trace_stat", "-fd", "1", "-nostdin", "-timeout", "60s", *more], cwd=directory, capture_output=True, text=True, timeout=90)
         rows = list(csv.DictReader(open(glob.glob(os.path.join(directory, "*.csv"))[0]), delimiter=";"))
         last = rows[-1]
