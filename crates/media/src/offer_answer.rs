@@ -3,8 +3,9 @@
 mod choice;
 mod encryption;
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -130,6 +131,30 @@ pub struct LocalMedia {
     pub ptime_ms: u32,
     /// What is done about SRTP.
     pub encryption: Encryption,
+    /// Addresses that the other side may not name.
+    pub forbidden: Forbidden,
+}
+
+/// Which addresses a peer's media must not be sent to though they are a host's: those at which our own calls receive,
+/// and what only this machine hears.
+#[derive(Clone, Default)]
+pub struct Forbidden(Option<Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>>);
+
+impl Forbidden {
+    /// Those that `forbids` says.
+    pub fn by(forbids: impl Fn(SocketAddr) -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(forbids)))
+    }
+
+    fn names(&self, address: SocketAddr) -> bool {
+        self.0.as_ref().is_some_and(|forbids| forbids(address))
+    }
+}
+
+impl fmt::Debug for Forbidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Forbidden")
+    }
 }
 
 impl Default for LocalMedia {
@@ -141,6 +166,7 @@ impl Default for LocalMedia {
             codecs: Codec::ALL.to_vec(),
             ptime_ms: DEFAULT_PTIME,
             encryption: Encryption::Disable,
+            forbidden: Forbidden::default(),
         }
     }
 }

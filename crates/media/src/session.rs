@@ -49,6 +49,9 @@ const MAX_CAPTURED: usize = 8_000 * 600;
 const MAX_PACKET: usize = 1_500;
 /// Payload type of comfort noise (RFC 3389), of the codecs with an 8 kHz clock.
 const COMFORT_NOISE: u8 = 13;
+/// Packets sent to an address that nobody has been heard from and that is not the signalling's: five seconds of them. A
+/// description that names a victim makes no more of a flood.
+const MAX_UNPROVEN: u32 = 250;
 /// What the agent has said is kept so long for who listens in, in milliseconds.
 const MAX_SAID_MS: u32 = 60;
 
@@ -125,6 +128,8 @@ pub struct Statistics {
     pub dropped_unauthenticated: u64,
     /// Packets of an SRTP stream that came before.
     pub dropped_replayed: u64,
+    /// Packets of ours not sent to an address that nobody was heard from.
+    pub suppressed: u64,
     /// Frames skipped because the clock was held up.
     pub skipped_frames: u64,
 }
@@ -162,6 +167,8 @@ pub struct Session {
     finish_at: Option<Instant>,
     silent_since: Option<Instant>,
     ever_received: bool,
+    /// Packets sent to where nobody was heard from.
+    unproven: u32,
     dtmf: dtmf::Receiver,
     dtmf_sender: dtmf_sender::Sender,
     /// Timestamp of the telephone-event under way.
@@ -222,6 +229,7 @@ impl Session {
             finish_at: None,
             silent_since: None,
             ever_received: false,
+            unproven: 0,
             dtmf: dtmf::Receiver::default(),
             dtmf_sender: dtmf_sender::Sender::default(),
             event_timestamp: 0,
@@ -273,6 +281,22 @@ impl Session {
         }
         self.negotiated = negotiated;
         self.resume(now);
+    }
+
+    /// Another dialog carries the call from now on: who besides the signalled address may send.
+    pub fn believe(&mut self, believed: Believed) {
+        self.latch.believe(believed);
+    }
+
+    /// Whether a packet may leave for where we send.
+    fn may_send(&mut self) -> bool {
+        if !self.latch.is_unproven() {
+            return true;
+        }
+        self.unproven = self.unproven.saturating_add(1);
+        let may = self.unproven <= MAX_UNPROVEN;
+        self.statistics.suppressed += u64::from(!may);
+        may
     }
 
     /// Gives both sides of the call to `monitor` until that is closed.

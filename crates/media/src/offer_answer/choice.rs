@@ -159,8 +159,10 @@ fn media_address(
         IpAddr::V6(v6) => !v6.is_multicast() && !v6.is_unspecified() && !v6.is_unicast_link_local(),
     };
     let ours = address == local.address.to_canonical() && media.port == local.port;
-    if !usable || ours || address.is_ipv4() != local.address.to_canonical().is_ipv4() {
+    let remote = SocketAddr::new(address, media.port);
+    let same_family = address.is_ipv4() == local.address.to_canonical().is_ipv4();
+    if !usable || ours || local.forbidden.names(remote) || !same_family {
         return Err(refused());
     }
-    Ok(SocketAddr::new(address, media.port))
+    Ok(remote)
 }

@@ -113,6 +113,19 @@ fn addresses_that_must_not_be_sent_to() {
     assert_eq!(negotiated.remote.to_string(), "[2001:db8::9]:4000");
 }
 
+#[test]
+fn what_is_forbidden_is_not_sent_to() {
+    let answer = |forbidden: Forbidden, port: u16| {
+        let local = LocalMedia { address: "192.0.2.1".parse().unwrap(), forbidden, ..LocalMedia::default() };
+        let text = format!("v=0\r\nc=IN IP4 192.0.2.1\r\nm=audio {port} RTP/AVP 0\r\n");
+        OfferAnswer::new(local).answer(text.as_bytes()).map(|_| ())
+    };
+    let forbidden = Forbidden::by(|to| to == "192.0.2.1:20002".parse().unwrap());
+    assert_eq!(answer(forbidden.clone(), 20_002), Err(OfferError::BadAddress("192.0.2.1".to_owned())));
+    assert_eq!(answer(forbidden, 20_004), Ok(()));
+    assert_eq!(answer(Forbidden::default(), 20_002), Ok(()));
+}
+
 fn answered_v6(address: &str) -> Result<(Vec<u8>, Negotiated), OfferError> {
     let kind = if address.contains(':') { "IP6" } else { "IP4" };
     let text = format!("v=0\r\nc=IN {kind} {address}\r\nm=audio 4000 RTP/AVP 0\r\n");

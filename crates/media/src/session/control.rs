@@ -87,8 +87,9 @@ impl Control {
         (1 << 63) + ((u128::from(micros) << 32) / 1_000_000) as u64
     }
 
-    fn received(&mut self, bytes: &[u8], our_ssrc: u32, now: Instant) {
-        let Some(received) = rtcp::read(bytes, our_ssrc) else { return };
+    /// `false` when it is no RTCP.
+    fn received(&mut self, bytes: &[u8], our_ssrc: u32, now: Instant) -> bool {
+        let Some(received) = rtcp::read(bytes, our_ssrc) else { return false };
         if let Some(ntp) = received.sender_ntp {
             self.heard_report = Some((ntp, now));
         }
@@ -108,6 +109,7 @@ impl Control {
             None if received.bye => {}
             None => self.deaf_reports = self.deaf_reports.saturating_add(1),
         }
+        true
     }
 }
 
@@ -119,13 +121,20 @@ impl Session {
             self.statistics.dropped_source += 1;
             return;
         }
-        let Some(srtp) = &mut self.srtp else { return self.control.received(bytes, self.ssrc, now) };
+        let Some(srtp) = &mut self.srtp else { return self.take_rtcp(bytes, now) };
         let mut plain = std::mem::take(&mut self.plain);
         match srtp.receiver.unprotect_rtcp(bytes, &mut plain) {
-            Ok(()) => self.control.received(&plain, self.ssrc, now),
+            Ok(()) => self.take_rtcp(&plain, now),
             Err(_) => self.statistics.dropped_unauthenticated += 1,
         }
         self.plain = plain;
+    }
+
+    fn take_rtcp(&mut self, bytes: &[u8], now: Instant) {
+        if self.control.received(bytes, self.ssrc, now) {
+            // Who only listens says by its reports that it does.
+            self.unproven = 0;
+        }
     }
 
     /// Sends the report that is due, and writes a second down.
@@ -134,12 +143,16 @@ impl Session {
             self.write_second(now);
         }
         let Some(at) = self.control.next_report.filter(|at| *at <= now) else { return };
+        let may_send = self.may_send();
         let control = &mut self.control;
         control.dice = control.dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         // Half to one and a half intervals, so that reports of many calls do not come together.
         let part = u64::from(control.dice >> 16);
         let wait = REPORT / 2 + REPORT * u32::try_from(part).unwrap_or(0) / 65_536;
         control.next_report = Some(at.max(now) + wait);
+        if !may_send {
+            return;
+        }
         let sends = self.statistics.sent > control.reported_sent;
         control.reported_sent = self.statistics.sent;
         let sender = sends.then(|| Sender {

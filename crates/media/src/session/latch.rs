@@ -89,6 +89,17 @@ impl Latch {
         self.learning_until = now + PORT_CHANGE;
     }
 
+    /// Another dialog carries the call: whom it makes believable.
+    pub(super) fn believe(&mut self, believed: Believed) {
+        self.believed = Believed { stale: self.believed.stale, ..believed };
+    }
+
+    /// Whether nobody has been heard yet from where we send, which is not where the signalling comes from either: it
+    /// may be somebody who never asked for it.
+    pub(super) fn is_unproven(&self) -> bool {
+        self.locked.is_none() && self.before.is_none() && !self.believed.contains(self.signalled.ip())
+    }
+
     /// The source that is taken; `None` before its first packet.
     pub(super) fn locked(&self) -> Option<SocketAddr> {
         self.locked

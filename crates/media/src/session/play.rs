@@ -99,7 +99,7 @@ impl Session {
     pub(super) fn send_event(&mut self, now: Instant, out: &mut Outbox) {
         let Some(agreed) = self.negotiated.telephone_event else { return };
         let Some(event) = self.dtmf_sender.step(now, agreed.clock_rate) else { return };
-        if !self.negotiated.direction.sends() {
+        if !self.negotiated.direction.sends() || !self.may_send() {
             return;
         }
         if event.first {
@@ -129,6 +129,11 @@ impl Session {
         if self.dtmf_sender.is_sending() {
             // The event is in the place of the audio, which goes on behind it as if it had been sent.
             self.timestamp = self.timestamp.wrapping_add(self.packet_units());
+            return;
+        }
+        if !self.may_send() {
+            self.timestamp = self.timestamp.wrapping_add(self.packet_units());
+            self.marker = true;
             return;
         }
         self.payload.clear();

@@ -1,4 +1,5 @@
 mod encrypted;
+mod unproven;
 
 use super::latch::PORT_CHANGE;
 use super::play::MAX_CATCH_UP;
@@ -300,7 +301,9 @@ fn headers_that_lie_and_foreign_streams_change_nothing() {
 fn play_is_paced_without_drift_and_finishes_once() {
     let start = Instant::now();
     let mut session = session(Agent::Play(Player::tones(&[(440.0, 60_000)], false)), start);
-    // Nothing is received here, and need not be.
+    // Nothing is received here, and need not be from where the signalling comes from.
+    let signalling_source = Some("198.51.100.10".parse().unwrap());
+    session.believe(Believed { signalling_source, ..Believed::default() });
     session.update(Negotiated { direction: Direction::SendOnly, ..negotiated() }, start);
     let (mut out, mut sent, mut now) = (Outbox::default(), 0, start);
     let finished = loop {
