@@ -78,6 +78,17 @@ impl Dialog {
         *self.remote_tag == *from_tag.unwrap_or_default()
     }
 
+    /// Whether route or target is at an address; a name may be at any.
+    pub(crate) fn names(&self, address: IpAddr) -> bool {
+        let routes = self.routes.iter().filter_map(|route| NameAddr::parse(route)).map(|route| route.uri);
+        routes.chain(Uri::parse(&self.target)).any(|uri| {
+            match uri.host.trim_matches(['[', ']']).parse::<IpAddr>() {
+                Ok(host) => host.to_canonical() == address,
+                Err(_) => !uri.host.is_empty(),
+            }
+        })
+    }
+
     /// A target refresh (RFC 3261 12.2.1.2, 12.2.2).
     pub(crate) fn refresh(&mut self, head: &Head) {
         if let Some(contact) = head.contact() {

@@ -21,6 +21,7 @@ mod storm;
 mod update;
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -156,6 +157,18 @@ impl Session {
     #[must_use]
     pub fn remote_tag(&self) -> Option<&str> {
         self.dialog.as_ref().map(|dialog| &*dialog.remote_tag)
+    }
+
+    /// The URI that the peer's Contact names; `None` as for [`Session::remote_tag`].
+    #[must_use]
+    pub fn remote_target(&self) -> Option<&str> {
+        self.dialog.as_ref().map(|dialog| &*dialog.target)
+    }
+
+    /// Whether the dialog's route or target is at an address. A name may be anywhere.
+    #[must_use]
+    pub fn names(&self, address: IpAddr) -> bool {
+        self.dialog.as_ref().is_some_and(|dialog| dialog.names(address))
     }
 
     /// Whether the call itself has ended; the session may still absorb retransmissions.
