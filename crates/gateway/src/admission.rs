@@ -16,11 +16,13 @@ use crate::settings::RateLimit;
 /// source can at most be forgotten or share a stranger's count.
 const SLOTS: usize = 8_192;
 /// How long a source that was refused too often gets no answer.
-const MUTE: Duration = Duration::from_secs(60);
+pub(crate) const MUTE: Duration = Duration::from_secs(60);
 
-/// Counts refusals to sources that no trunk lists.
-pub(crate) struct Refusals {
+/// Counts what sources get: refusals to those that no trunk lists, guesses at passwords, TLS handshakes.
+pub(crate) struct SourceLimit {
     limit: Option<RateLimit>,
+    /// How long a source gets nothing more once it is over the limit.
+    mute: Duration,
     hasher: RandomState,
     slots: Vec<Mutex<Slot>>,
 }
@@ -33,11 +35,16 @@ struct Slot {
     muted_until: Option<Instant>,
 }
 
-impl Refusals {
-    pub(crate) fn new(limit: Option<RateLimit>, now: Instant) -> Self {
+impl SourceLimit {
+    pub(crate) fn new(limit: Option<RateLimit>, mute: Duration, now: Instant) -> Self {
         let empty = Slot { source: 0, window_start: now, count: 0, muted_until: None };
         let slots = if limit.is_some() { SLOTS } else { 0 };
-        Self { limit, hasher: RandomState::new(), slots: (0..slots).map(|_| Mutex::new(empty)).collect() }
+        Self {
+            limit,
+            mute,
+            hasher: RandomState::new(),
+            slots: (0..slots).map(|_| Mutex::new(empty)).collect(),
+        }
     }
 
     /// A source's hash and slot. An IPv6 source counts by its /64.
@@ -49,7 +56,7 @@ impl Refusals {
         usize::try_from(hash).ok().and_then(|h| self.slots.get(h % SLOTS)).map(|slot| (hash, slot))
     }
 
-    /// Whether `source` has had all its refusals: from the first that finds it so, nothing more is answered for a
+    /// Whether `source` has had all it gets: from the first that finds it so, nothing more is answered for a
     /// while. Counts nothing.
     pub(crate) fn exhausted(&self, source: IpAddr, now: Instant) -> bool {
         let Some(limit) = self.limit else { return false };
@@ -63,15 +70,15 @@ impl Refusals {
             None => {
                 let spent = slot.count >= limit.count && now.duration_since(slot.window_start) < limit.window;
                 if spent {
-                    slot.muted_until = Some(now + MUTE);
+                    slot.muted_until = Some(now + self.mute);
                 }
                 spent
             }
         }
     }
 
-    /// Counts one refusal to `source`; `false` when it is to go unanswered.
-    pub(crate) fn may_refuse(&self, source: IpAddr, now: Instant) -> bool {
+    /// Counts one for `source`; `false` when it gets none.
+    pub(crate) fn take(&self, source: IpAddr, now: Instant) -> bool {
         let Some(limit) = self.limit else { return true };
         let Some((hash, slot)) = self.slot(source) else { return true };
         let mut slot = slot.lock();
@@ -92,7 +99,7 @@ impl Refusals {
         }
         slot.count += 1;
         if slot.count > limit.count {
-            slot.muted_until = Some(now + MUTE);
+            slot.muted_until = Some(now + self.mute);
             return false;
         }
         true
@@ -284,34 +291,34 @@ mod tests {
     #[test]
     fn a_source_is_muted_after_its_refusals_and_heard_again_later() {
         let start = Instant::now();
-        let refusals = Refusals::new(Some(RateLimit { count: 3, window: Duration::from_secs(10) }), start);
+        let refusals =
+            SourceLimit::new(Some(RateLimit { count: 3, window: Duration::from_secs(10) }), MUTE, start);
         for _ in 0..3 {
-            assert!(refusals.may_refuse(ip("203.0.113.66"), start));
+            assert!(refusals.take(ip("203.0.113.66"), start));
         }
-        assert!(!refusals.may_refuse(ip("203.0.113.66"), start));
-        assert!(!refusals.may_refuse(ip("::ffff:203.0.113.66"), start + Duration::from_secs(59)));
-        assert!(refusals.may_refuse(ip("203.0.113.66"), start + Duration::from_secs(61)));
+        assert!(!refusals.take(ip("203.0.113.66"), start));
+        assert!(!refusals.take(ip("::ffff:203.0.113.66"), start + Duration::from_secs(59)));
+        assert!(refusals.take(ip("203.0.113.66"), start + Duration::from_secs(61)));
     }
 
     #[test]
     fn slow_refusals_are_never_muted_and_no_limit_means_none() {
         let start = Instant::now();
-        let refusals = Refusals::new(Some(RateLimit { count: 3, window: Duration::from_secs(10) }), start);
-        assert!(
-            (0..100).all(|n| refusals.may_refuse(ip("203.0.113.66"), start + Duration::from_secs(4) * n))
-        );
-        let off = Refusals::new(None, start);
-        assert!((0..1_000).all(|_| off.may_refuse(ip("203.0.113.66"), start)));
+        let refusals =
+            SourceLimit::new(Some(RateLimit { count: 3, window: Duration::from_secs(10) }), MUTE, start);
+        assert!((0..100).all(|n| refusals.take(ip("203.0.113.66"), start + Duration::from_secs(4) * n)));
+        let off = SourceLimit::new(None, MUTE, start);
+        assert!((0..1_000).all(|_| off.take(ip("203.0.113.66"), start)));
     }
 
     #[test]
     fn ten_wrong_guesses_are_answered_and_nothing_after_them() {
         let start = Instant::now();
         let limit = RateLimit { count: 10, window: Duration::from_secs(60) };
-        let guesses = Refusals::new(Some(limit), start);
+        let guesses = SourceLimit::new(Some(limit), MUTE, start);
         for _ in 0..10 {
             assert!(!guesses.exhausted(ip("203.0.113.66"), start));
-            assert!(guesses.may_refuse(ip("203.0.113.66"), start));
+            assert!(guesses.take(ip("203.0.113.66"), start));
         }
         let later = start + Duration::from_secs(50);
         assert!(guesses.exhausted(ip("203.0.113.66"), later));

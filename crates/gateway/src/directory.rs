@@ -1,8 +1,9 @@
 //! The configuration as the data plane sees it: an immutable snapshot that is swapped whole, so that a call is
 //! decided on one consistent state and never waits for a database.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
@@ -23,6 +24,15 @@ pub struct Directory {
     /// Versions by their agent and number.
     numbered: HashTrieMapSync<(AgentId, i64), AgentVersionId>,
     sources: Sources,
+    doors: OnceLock<Doors>,
+}
+
+/// Sources that no trunk lists and that may call somebody all the same.
+#[derive(Clone, Default)]
+struct Doors {
+    /// Everybody may.
+    open: bool,
+    ranges: Vec<IpNet>,
 }
 
 impl Directory {
@@ -78,7 +88,45 @@ impl Directory {
         self.sources.contains(source)
     }
 
+    /// Whether a call from the source could reach anybody: a trunk lists it, or a number's trunk or a deployed agent's
+    /// organization takes it without.
+    #[must_use]
+    pub fn serves(&self, source: IpAddr) -> bool {
+        if self.lists(source) {
+            return true;
+        }
+        let source = source.to_canonical();
+        let doors = self.doors.get_or_init(|| self.doors());
+        doors.open || doors.ranges.iter().any(|net| net.contains(&source))
+    }
+
+    /// Found when it is first asked for after a change.
+    fn doors(&self) -> Doors {
+        let takes_all = |trunk: &Arc<Trunk>| {
+            trunk.inbound_config.as_ref().is_none_or(|config| config.allowed_addresses.is_none())
+        };
+        let mut doors = Doors {
+            open: self.trunks.values().any(takes_all)
+                && self.numbers.values().any(|number| self.trunk(number.trunk_id).is_some_and(takes_all)),
+            ranges: Vec::new(),
+        };
+        let organizations: HashSet<_> = self
+            .agents
+            .values()
+            .filter(|agent| agent.sip_deployed)
+            .map(|agent| agent.organization_id)
+            .collect();
+        for organization in organizations {
+            match self.organization(organization).and_then(|o| o.sip_endpoint_allowed_addresses.as_ref()) {
+                None => doors.open = true,
+                Some(ranges) => doors.ranges.extend(ranges.iter().map(model::AddressRange::net)),
+            }
+        }
+        doors
+    }
+
     fn apply(&mut self, change: DirectoryChange) {
+        self.doors = OnceLock::new();
         match change {
             DirectoryChange::Organization(id, entry) => set(&mut self.organizations, id, entry),
             DirectoryChange::Number(number, entry) => set(&mut self.numbers, number, entry),
@@ -253,6 +301,54 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn who_could_reach_nobody_is_not_served() {
+        let (listed, open) = (TrunkId::new(), TrunkId::new());
+        let directory = DirectoryHandle::new(vec![trunk(listed, &["10.0.0.0/8"]), trunk(open, &[])]);
+        let serves = |source| directory.load().serves(ip(source));
+        let number = |text: &str, trunk_id| {
+            let number: E164 = text.parse().unwrap();
+            let entry = PhoneNumber {
+                phone_number: number.clone(),
+                organization_id: OrganizationId::new(),
+                trunk_id,
+                inbound_agent_version_id: None,
+                outbound_agent_version_id: None,
+                outbound_shareable: false,
+                created_at: Timestamp(0),
+                updated_at: Timestamp(0),
+            };
+            DirectoryChange::Number(number, Some(Arc::new(entry)))
+        };
+        directory.apply(vec![number("+14155550100", listed)]);
+        assert!(serves("10.0.0.1") && !serves("192.0.2.1"), "a trunk without numbers takes no call");
+        directory.apply(vec![number("+14155550101", open)]);
+        assert!(serves("192.0.2.1"));
+        directory.apply(vec![DirectoryChange::Trunk(open, None)]);
+        assert!(!serves("192.0.2.1"));
+        let organization_id = OrganizationId::new();
+        let allowed = |list: &[&str]| {
+            let list: Vec<String> = list.iter().map(|s| (*s).to_owned()).collect();
+            let allowed = model::address::parse_address_ranges("x", &list).unwrap();
+            let entry = OrganizationEntry {
+                id: organization_id,
+                sip_endpoint_allowed_addresses: allowed,
+                allowed_destinations: None,
+                inbound_routing: None,
+            };
+            DirectoryChange::Organization(organization_id, Some(Arc::new(entry)))
+        };
+        let id = AgentId::new();
+        let agent =
+            AgentEntry { id, organization_id, active: true, sip_deployed: true, latest_published: None };
+        directory.apply(vec![allowed(&["192.0.2.0/24"]), DirectoryChange::Agent(id, Some(Arc::new(agent)))]);
+        assert!(serves("::ffff:192.0.2.9") && !serves("198.51.100.1"));
+        directory.apply(vec![allowed(&[])]);
+        assert!(serves("198.51.100.1"));
+        directory.apply(vec![DirectoryChange::Agent(id, None)]);
+        assert!(!serves("198.51.100.1"));
     }
 
     #[test]

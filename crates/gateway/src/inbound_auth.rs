@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use signaling::digest::{Authenticator, Credentials, NonceCounts, Scope, Staleness, Verdict};
 use signaling::{Hop, Request};
 
-use crate::admission::Refusals;
+use crate::admission::{MUTE, SourceLimit};
 use crate::counters::{Counter, Counters};
 use crate::edge::random;
 use crate::settings::RateLimit;
@@ -37,7 +37,7 @@ pub(crate) enum Authenticated {
 pub(crate) struct InboundDigest {
     authenticator: Authenticator,
     counts: Mutex<NonceCounts>,
-    guesses: Refusals,
+    guesses: SourceLimit,
     /// Numbers the challenges.
     challenges: AtomicU64,
 }
@@ -50,7 +50,7 @@ impl InboundDigest {
         Self {
             authenticator: Authenticator::new(key, realm, now),
             counts: Mutex::default(),
-            guesses: Refusals::new(Some(GUESSES), now),
+            guesses: SourceLimit::new(Some(GUESSES), MUTE, now),
             challenges: AtomicU64::new(0),
         }
     }
@@ -85,7 +85,7 @@ impl InboundDigest {
             }
             Verdict::Wrong(what) => {
                 counters.count(Counter::DigestWrong);
-                self.guesses.may_refuse(source, now);
+                self.guesses.take(source, now);
                 Authenticated::Wrong(what)
             }
         }

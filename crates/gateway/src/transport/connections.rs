@@ -73,6 +73,8 @@ struct Table {
 #[derive(Default)]
 struct Source {
     count: usize,
+    /// Of these, made by us.
+    ours: usize,
     unproven: BTreeSet<u64>,
 }
 
@@ -128,6 +130,11 @@ impl Connections {
         Some(Hop { transport, remote: connection.remote, flow: *flow })
     }
 
+    /// Whether a connection of ours with a host is open: it may answer on one of its own.
+    pub(super) fn reaches(&self, host: IpAddr) -> bool {
+        self.table.lock().sources.get(&host).is_some_and(|source| source.ours > 0)
+    }
+
     /// Keeps a connection open as long as a call runs over it; when it is lost, `told` learns of it.
     pub(crate) fn hold(&self, flow: u64, told: Option<Mailbox>) -> Option<InUse> {
         let users = Arc::clone(&self.table.lock().by_flow.get(&flow)?.users);
@@ -163,6 +170,7 @@ impl Connections {
         let flow = self.next.fetch_add(1, Ordering::Relaxed);
         let entry = table.sources.entry(source).or_default();
         entry.count += 1;
+        entry.ours += usize::from(connection.made_for.is_some());
         if connection.made_for.is_none() {
             entry.unproven.insert(flow);
             table.unproven[usize::from(connection.listed)].insert(flow);
@@ -226,6 +234,7 @@ impl Table {
             // A call that does not keep up finds out when it sends.
             let _ = told.try_send(CallInput::Closed(hop));
         }
+        let ours = connection.made_for.is_some();
         if let Some(peer) = connection.made_for {
             if self.outbound.get(&peer) == Some(&flow) {
                 self.outbound.remove(&peer);
@@ -237,7 +246,10 @@ impl Table {
         }
         let source = connection.remote.ip();
         match self.sources.get_mut(&source) {
-            Some(entry) if entry.count > 1 => entry.count -= 1,
+            Some(entry) if entry.count > 1 => {
+                entry.count -= 1;
+                entry.ours -= usize::from(ours);
+            }
             _ => {
                 self.sources.remove(&source);
             }

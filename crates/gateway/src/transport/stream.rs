@@ -1,7 +1,7 @@
 //! SIP over TCP and TLS: connections bounded in what they may hold, and in how long they may say nothing.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -18,9 +18,14 @@ use super::connections::{Connection, Peer};
 use crate::counters::Counter;
 use crate::edge::Edge;
 use crate::listener;
+use crate::settings::{RateLimit, UnknownSources};
 
 /// Longest a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// TLS handshakes with a source that no trunk lists.
+pub(crate) const HANDSHAKES: RateLimit = RateLimit { count: 20, window: Duration::from_secs(1) };
+/// TLS handshakes with all such sources in a second: a tenth of a core or so.
+pub(crate) const HANDSHAKES_PER_SECOND: u32 = 200;
 /// Time to the first whole message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// Silence after which a connection is closed.
@@ -73,6 +78,10 @@ pub(crate) async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
+            Ok((stream, remote)) if is_stranger(&edge, remote.ip().to_canonical()) => {
+                refuse(stream);
+                edge.counters.count(Counter::ConnectionsStranger);
+            }
             Ok((stream, remote)) => match take(&edge, transport, remote, None, None) {
                 Some(ends) => {
                     tokio::spawn(accept(Arc::clone(&edge), stream, ends));
@@ -85,17 +94,40 @@ pub(crate) async fn serve(
     }
 }
 
+/// Whether nothing that may come from there concerns us, and it is to get nothing: not even a handshake.
+fn is_stranger(edge: &Edge, source: IpAddr) -> bool {
+    edge.settings.unknown_sources == UnknownSources::Drop
+        && !edge.directory.load().serves(source)
+        && !edge.transports.streams.reaches(source)
+}
+
+/// Closes a connection so that nothing of it is left.
+fn refuse(stream: TcpStream) {
+    let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Whether a source gets the costly half of a TLS handshake.
+fn may_shake(edge: &Edge, source: IpAddr) -> bool {
+    let now = Instant::now();
+    edge.directory.load().lists(source)
+        || (edge.handshakes.take(source, now) && edge.stranger_handshakes.take(now))
+}
+
 async fn accept(edge: Arc<Edge>, stream: TcpStream, ends: Ends) {
     prepare(&stream);
-    let flow = ends.hop.flow;
+    let (flow, source) = (ends.hop.flow, ends.hop.remote.ip());
     match ends.hop.transport {
         Transport::Tls => {
             let shaken = tokio::select! {
                 () = ends.close.cancelled() => return edge.transports.streams.remove(flow),
-                shaken = tokio::time::timeout(HANDSHAKE, edge.tls.accept(stream)) => shaken,
+                shaken = tokio::time::timeout(HANDSHAKE, edge.tls.accept(stream, || may_shake(&edge, source))) => shaken,
             };
             match shaken {
-                Ok(Ok(stream)) => run(edge, stream, ends).await,
+                Ok(Ok(Some(stream))) => run(edge, stream, ends).await,
+                Ok(Ok(None)) => {
+                    edge.counters.count(Counter::ConnectionsRate);
+                    edge.transports.streams.remove(flow);
+                }
                 Ok(Err(_)) | Err(_) => {
                     edge.counters.count(Counter::ConnectionsHandshake);
                     edge.transports.streams.remove(flow);

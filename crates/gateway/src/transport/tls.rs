@@ -17,11 +17,11 @@ use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::{Acceptor, WebPkiClientVerifier};
 use tokio_rustls::rustls::{
     CertificateError, ClientConfig, Error, ProtocolVersion, RootCertStore, ServerConfig,
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client, server};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::StartError;
@@ -169,11 +169,20 @@ impl Tls {
         }
     }
 
-    /// The server's half of a handshake.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<server::TlsStream<TcpStream>> {
+    /// The server's half of a handshake. Whether it goes on is asked when the client has said hello, before anything
+    /// is computed; `None` when it does not.
+    pub(crate) async fn accept(
+        &self,
+        stream: TcpStream,
+        may_go_on: impl FnOnce() -> bool,
+    ) -> io::Result<Option<server::TlsStream<TcpStream>>> {
         let config = self.current.load().server.clone();
         let config = config.ok_or_else(|| io::Error::other("there is no certificate"))?;
-        TlsAcceptor::from(config).accept(stream).await
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        if !may_go_on() {
+            return Ok(None);
+        }
+        hello.into_stream(config).await.map(Some)
     }
 
     /// The client's half: the peer must show a certificate for `name` of an issuer we trust.
@@ -324,7 +333,7 @@ mod tests {
     async fn shake(server: &Tls, client: &Tls, name: &str) -> Result<TlsSession, String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let accept = async { server.accept(listener.accept().await.unwrap().0).await };
+        let accept = async { server.accept(listener.accept().await.unwrap().0, || true).await };
         let connect = async { client.connect(TcpStream::connect(address).await.unwrap(), name).await };
         let (accepted, connected) = tokio::join!(accept, connect);
         let (mut connected, session) = connected.map_err(|e| e.to_string())?;
