@@ -141,6 +141,7 @@ impl Verdict {
             reason: refused.reason.to_owned(),
             advice: refused.advice.to_owned(),
             sip_call_id: Some(call_id.to_owned()),
+            messages: Vec::new(),
         }
     }
 }

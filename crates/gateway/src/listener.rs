@@ -15,6 +15,7 @@ use crate::calls::{CallInput, MAILBOX};
 use crate::counters::Counter;
 use crate::edge::Edge;
 use crate::inbound::{self, Asked, Challenge, Refused, Verdict};
+use crate::traces;
 
 /// One UDP datagram that [`crate::strangers::admit`] let through.
 pub(crate) fn handle_datagram(edge: &Arc<Edge>, datagram: Bytes, hop: Hop) {
@@ -224,33 +225,43 @@ fn refuse_for(
     } else {
         edge.answers(source, now)
     };
+    let silent = refused.silent || answered.is_err();
+    let answer = (!silent).then(|| {
+        let challenges = refused.challenge.zip(verdict.trunk.as_ref()).map(|(challenge, trunk)| {
+            edge.inbound_digest.challenge(hop, trunk, challenge == Challenge::Stale, now)
+        });
+        // With Retry-After the carrier avoids the whole node (RFC 3261 21.5.4): only for what is the node's.
+        let mut headers: SmallVec<[(&str, &str); 2]> = SmallVec::new();
+        if is_the_nodes(refused) {
+            headers.push(("Retry-After", "5"));
+        }
+        for challenge in challenges.iter().flatten() {
+            headers.push(("WWW-Authenticate", challenge));
+        }
+        stateless::respond(request, StatusCode(refused.status), None, &headers, hop, &edge.key)
+    });
     let branch = request.top_via().and_then(|via| via.branch()).unwrap_or_default();
     if verdict.organization_id.is_some() && edge.refused.is_new(request.call_id(), branch, hop.remote) {
         let budget = if listed { &edge.listed_records } else { &edge.stranger_records };
         if answered != Err(Counter::DroppedMuted) && budget.take(now) {
-            let record = verdict.record(refused, &edge.settings.node_name, hop, request.call_id());
+            let mut record = verdict.record(refused, &edge.settings.node_name, hop, request.call_id());
+            let local = edge.local(hop);
+            record.messages.push(traces::refused(false, hop, local, &request.raw().concat()));
+            if let Some(answer) = &answer {
+                record.messages.push(traces::refused(true, answer.hop, local, &answer.bytes));
+            }
             edge.refusal_log.refused(&record, now);
             edge.records.decision(record);
         } else {
             edge.counters.count(Counter::DecisionsSkipped);
         }
     }
-    if refused.silent || answered.is_err() {
-        edge.counters.count(answered.err().unwrap_or(Counter::DroppedUnknownSource));
-        return;
+    match answer {
+        Some(answer) => {
+            let _ = edge.send(answer.hop, answer.bytes);
+        }
+        None => edge.counters.count(answered.err().unwrap_or(Counter::DroppedUnknownSource)),
     }
-    let challenges = refused.challenge.zip(verdict.trunk.as_ref()).map(|(challenge, trunk)| {
-        edge.inbound_digest.challenge(hop, trunk, challenge == Challenge::Stale, now)
-    });
-    // With Retry-After the carrier avoids the whole node (RFC 3261 21.5.4): only for what is the node's.
-    let mut headers: SmallVec<[(&str, &str); 2]> = SmallVec::new();
-    if is_the_nodes(refused) {
-        headers.push(("Retry-After", "5"));
-    }
-    for challenge in challenges.iter().flatten() {
-        headers.push(("WWW-Authenticate", challenge));
-    }
-    send_refusal(edge, request, StatusCode(refused.status), None, &headers, hop);
 }
 
 const DRAINING: Refused =

@@ -22,6 +22,8 @@ const MAX_BYTES: usize = 64 << 10;
 const MAX_TOTAL: usize = 64 << 20;
 /// How often a trace that was written down is written again for what came after it.
 const MAX_UPDATES: u8 = 4;
+/// Bytes kept of a message of a refused INVITE.
+const MAX_REFUSED: usize = 4 << 10;
 /// Tables, so that calls on different cores rarely wait for each other.
 const SHARDS: usize = 64;
 
@@ -33,6 +35,16 @@ struct Kept {
     local: SocketAddr,
     raw: Bytes,
 }
+
+/// What is known under a key.
+enum Entry {
+    Own(Box<Capture>),
+    /// The dialog is part of another's call.
+    Part(Key),
+}
+
+/// Steps from a dialog to the one whose call it is part of: a carrier's targets, one after the other.
+const MAX_STEPS: usize = 16;
 
 #[derive(Default)]
 struct Capture {
@@ -54,7 +66,7 @@ struct End {
 
 /// The captures of all calls, by the key of our side of their dialog.
 pub(crate) struct Traces {
-    shards: Vec<Mutex<AHashMap<Key, Capture>>>,
+    shards: Vec<Mutex<AHashMap<Key, Entry>>>,
     total: AtomicUsize,
 }
 
@@ -63,39 +75,41 @@ impl Traces {
         Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), total: AtomicUsize::new(0) }
     }
 
-    fn shard(&self, key: Key) -> &Mutex<AHashMap<Key, Capture>> {
+    fn shard(&self, key: Key) -> &Mutex<AHashMap<Key, Entry>> {
         &self.shards[(key % SHARDS as u128) as usize]
+    }
+
+    /// The capture that a dialog's messages go to.
+    fn with<T>(&self, mut key: Key, then: impl FnOnce(&mut Capture) -> T) -> Option<T> {
+        for _ in 0..MAX_STEPS {
+            match self.shard(key).lock().get_mut(&key)? {
+                Entry::Own(capture) => return Some(then(capture)),
+                Entry::Part(of) => key = *of,
+            }
+        }
+        None
+    }
+
+    /// The dialog of a call begins.
+    pub(crate) fn begin(&self, key: Key) {
+        self.shard(key).lock().entry(key).or_insert_with(|| Entry::Own(Box::default()));
+    }
+
+    /// A dialog begins that is part of another's call.
+    pub(crate) fn join(&self, key: Key, of: Key) {
+        self.shard(key).lock().insert(key, Entry::Part(of));
     }
 
     /// Keeps a message of a call.
     pub(crate) fn add(&self, key: Key, sent: bool, hop: Hop, local: SocketAddr, raw: Bytes) {
-        let length = raw.len();
-        let mut shard = self.shard(key).lock();
-        let capture = shard.entry(key).or_default();
-        if capture.closed {
-            return;
-        }
-        let room = length <= MAX_BYTES / 2 && self.total.load(Ordering::Relaxed) + length <= MAX_TOTAL;
-        if !room {
-            capture.left_out += 1;
-            return;
-        }
-        while capture.messages.len() >= MAX_MESSAGES || capture.bytes + length > MAX_BYTES {
-            let oldest = FIRST.min(capture.messages.len().saturating_sub(1));
-            let gone = capture.messages.remove(oldest).raw.len();
-            capture.bytes -= gone;
-            capture.left_out += 1;
-            self.total.fetch_sub(gone, Ordering::Relaxed);
-        }
-        self.total.fetch_add(length, Ordering::Relaxed);
-        capture.bytes += length;
-        capture.messages.push(Kept { at: Timestamp::now(), sent, hop, local, raw });
+        self.with(key, |capture| {
+            capture.add(Kept { at: Timestamp::now(), sent, hop, local, raw }, &self.total)
+        });
     }
 
     /// The messages of a live call, and how many were left out.
     pub(crate) fn read(&self, key: Key) -> (Vec<TraceMessage>, u32) {
-        let shard = self.shard(key).lock();
-        shard.get(&key).map_or_else(Default::default, |c| (shown(&c.messages), c.left_out))
+        self.with(key, |capture| (shown(&capture.messages), capture.left_out)).unwrap_or_default()
     }
 
     /// The call has ended: what was kept is written down. What still comes will be, unless nothing was wrong with the
@@ -108,8 +122,6 @@ impl Traces {
         to_the_end: bool,
         records: &Records,
     ) {
-        let mut shard = self.shard(key).lock();
-        let capture = shard.entry(key).or_default();
         let trace = Trace {
             conversation_id: conversation.id,
             organization_id: conversation.organization_id,
@@ -118,37 +130,40 @@ impl Traces {
             left_out: 0,
             decision: Some(decision),
         };
-        capture.ended = Some(Box::new(End { trace, written: usize::MAX, updates: 0 }));
-        capture.write(records);
-        if !to_the_end {
-            self.total.fetch_sub(capture.bytes, Ordering::Relaxed);
-            *capture = Capture { closed: true, ..Capture::default() };
-        }
+        self.begin(key);
+        self.with(key, |capture| {
+            capture.ended = Some(Box::new(End { trace, written: usize::MAX, updates: 0 }));
+            capture.write(records);
+            if !to_the_end {
+                self.total.fetch_sub(capture.bytes, Ordering::Relaxed);
+                *capture = Capture { closed: true, ..Capture::default() };
+            }
+        });
     }
 
     /// Writes down what came since the call's end.
     pub(crate) fn update(&self, key: Key, records: &Records) {
-        if let Some(capture) = self.shard(key).lock().get_mut(&key) {
-            capture.write(records);
-        }
+        self.with(key, |capture| capture.write(records));
     }
 
-    /// A call goes on under another key: what was kept so far goes with it.
+    /// A call goes on under another key: what was kept so far goes with it, and so does what comes under the old one.
     pub(crate) fn carry_on(&self, from: Key, to: Key) {
-        let Some(earlier) = self.shard(from).lock().remove(&from) else { return };
+        let Some(Entry::Own(mut capture)) = self.shard(from).lock().insert(from, Entry::Part(to)) else {
+            return;
+        };
         let mut shard = self.shard(to).lock();
-        let later = shard.insert(to, earlier);
-        if let (Some(later), Some(capture)) = (later, shard.get_mut(&to)) {
+        if let Some(Entry::Own(later)) = shard.remove(&to) {
             capture.bytes += later.bytes;
             capture.left_out += later.left_out;
             capture.messages.extend(later.messages);
         }
+        shard.insert(to, Entry::Own(capture));
     }
 
-    /// Forgets a call.
+    /// Forgets a dialog.
     pub(crate) fn forget(&self, key: Key) {
         let mut shard = self.shard(key).lock();
-        if let Some(capture) = shard.remove(&key) {
+        if let Some(Entry::Own(capture)) = shard.remove(&key) {
             self.total.fetch_sub(capture.bytes, Ordering::Relaxed);
         }
         if shard.capacity() > 256 && shard.len() * 8 < shard.capacity() {
@@ -159,6 +174,27 @@ impl Traces {
 }
 
 impl Capture {
+    fn add(&mut self, kept: Kept, total: &AtomicUsize) {
+        let length = kept.raw.len();
+        if self.closed {
+            return;
+        }
+        if length > MAX_BYTES / 2 || total.load(Ordering::Relaxed) + length > MAX_TOTAL {
+            self.left_out += 1;
+            return;
+        }
+        while self.messages.len() >= MAX_MESSAGES || self.bytes + length > MAX_BYTES {
+            let oldest = FIRST.min(self.messages.len().saturating_sub(1));
+            let gone = self.messages.remove(oldest).raw.len();
+            self.bytes -= gone;
+            self.left_out += 1;
+            total.fetch_sub(gone, Ordering::Relaxed);
+        }
+        total.fetch_add(length, Ordering::Relaxed);
+        self.bytes += length;
+        self.messages.push(kept);
+    }
+
     fn write(&mut self, records: &Records) {
         let Some(end) = &mut self.ended else { return };
         if end.written == self.messages.len() || end.updates >= MAX_UPDATES {
@@ -172,15 +208,28 @@ impl Capture {
 }
 
 fn shown(kept: &[Kept]) -> Vec<TraceMessage> {
-    let show = |kept: &Kept| TraceMessage {
-        at: kept.at,
-        sent: kept.sent,
-        transport: kept.hop.transport.as_via().to_owned(),
-        local: kept.local,
-        remote: kept.hop.remote,
-        raw: text(masked(&kept.raw)),
-    };
-    kept.iter().map(show).collect()
+    kept.iter().map(|kept| shown_one(kept.at, kept.sent, kept.hop, kept.local, &kept.raw)).collect()
+}
+
+fn shown_one(at: Timestamp, sent: bool, hop: Hop, local: SocketAddr, raw: &[u8]) -> TraceMessage {
+    TraceMessage {
+        at,
+        sent,
+        transport: hop.transport.as_via().to_owned(),
+        local,
+        remote: hop.remote,
+        raw: text(masked(raw)),
+    }
+}
+
+/// A message of an INVITE that was refused without a call; the end of one that is long is left out.
+pub(crate) fn refused(sent: bool, hop: Hop, local: SocketAddr, raw: &[u8]) -> TraceMessage {
+    let mut shown = shown_one(Timestamp::now(), sent, hop, local, raw);
+    if shown.raw.len() > MAX_REFUSED {
+        let cut = (0..=MAX_REFUSED).rev().find(|&at| shown.raw.is_char_boundary(at)).unwrap_or(0);
+        shown.raw.truncate(cut);
+    }
+    shown
 }
 
 fn text(bytes: Vec<u8>) -> String {
@@ -197,6 +246,7 @@ mod tests {
         let traces = Traces::new();
         let address: SocketAddr = "192.0.2.1:5060".parse().unwrap();
         let hop = Hop { transport: Transport::Udp, remote: address, flow: 0 };
+        traces.begin(1);
         for number in 0..10_000 {
             let raw = Bytes::from(format!("OPTIONS sip:{number} {}", "x".repeat(number % 3_000)));
             traces.add(1, number % 2 == 0, hop, address, raw);
@@ -213,5 +263,34 @@ mod tests {
         traces.forget(1);
         assert_eq!(traces.total.load(Ordering::Relaxed), 0);
         assert!(traces.read(1).0.is_empty());
+    }
+    #[test]
+    fn every_dialog_of_a_call_is_in_its_trace() {
+        let traces = Traces::new();
+        let address: SocketAddr = "192.0.2.1:5060".parse().unwrap();
+        let hop = Hop { transport: Transport::Udp, remote: address, flow: 0 };
+        let add = |key, text: &'static str| traces.add(key, true, hop, address, Bytes::from(text));
+        let read = |key| traces.read(key).0.into_iter().map(|m| m.raw).collect::<Vec<_>>();
+        traces.begin(1);
+        traces.join(2, 1);
+        add(1, "INVITE 1");
+        add(2, "INVITE 2");
+        assert_eq!(read(1), ["INVITE 1", "INVITE 2"]);
+        // The second dialog is the call from now on; the first one's end is still part of it.
+        traces.carry_on(1, 2);
+        add(1, "BYE 1");
+        add(2, "BYE 2");
+        assert_eq!(read(2), ["INVITE 1", "INVITE 2", "BYE 1", "BYE 2"]);
+        traces.forget(2);
+        // What comes after the call's end is kept nowhere.
+        add(1, "200 1");
+        traces.forget(1);
+        assert!(read(1).is_empty() && read(2).is_empty());
+        assert_eq!(traces.total.load(Ordering::Relaxed), 0);
+        assert!(traces.shards.iter().all(|shard| shard.lock().is_empty()));
+        // Two that name each other lead nowhere.
+        traces.join(1, 2);
+        traces.join(2, 1);
+        add(1, "x");
     }
 }

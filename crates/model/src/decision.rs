@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ConversationId, DecisionId, Direction, OrganizationId, Timestamp, TrunkId};
+use crate::{ConversationId, DecisionId, Direction, OrganizationId, Timestamp, TraceMessage, TrunkId};
 
 /// What one rule said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +78,9 @@ pub struct DecisionRecord {
     pub advice: String,
     /// Call-ID.
     pub sip_call_id: Option<String>,
+    /// The messages of an INVITE that began no call, without their secrets. A call's own are in its trace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<TraceMessage>,
 }
 
 /// [`DecisionRecord::reason`] of an INVITE that is to come again with credentials.

@@ -1,8 +1,8 @@
 //! Calls and decisions: written behind in groups, many rows a transaction.
 
 use model::{
-    AgentId, AgentVersionId, CallQuality, Conversation, ConversationId, ConversationStatus, DecisionRecord,
-    Direction, E164, EndedBy, OrganizationId, PhoneNumber, Timestamp, Trace, Trunk, TrunkId,
+    AgentId, AgentVersionId, CallQuality, Conversation, ConversationId, ConversationStatus, DecisionId,
+    DecisionRecord, Direction, E164, EndedBy, OrganizationId, PhoneNumber, Timestamp, Trace, Trunk, TrunkId,
 };
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
@@ -248,6 +248,25 @@ impl Store {
                 serde_json::from_str(&record).map_err(|_| StoreError::Corrupt("decision"))
             })
             .collect()
+    }
+
+    /// One decision of a trunk.
+    pub async fn decision(
+        &self,
+        organization: OrganizationId,
+        trunk: TrunkId,
+        id: DecisionId,
+    ) -> Result<DecisionRecord, StoreError> {
+        let record: Option<String> = sqlx::query_scalar(
+            "SELECT record FROM decisions WHERE id = $1 AND organization_id = $2 AND trunk_id = $3",
+        )
+        .bind(id.to_string())
+        .bind(organization.to_string())
+        .bind(trunk.to_string())
+        .fetch_optional(&self.read)
+        .await?;
+        let record = record.ok_or(StoreError::NotFound)?;
+        serde_json::from_str(&record).map_err(|_| StoreError::Corrupt("decision"))
     }
 
     /// Which number an outbound call shows, and the trunk it leaves by: the one asked for when the organization owns

@@ -124,6 +124,7 @@ mod tests {
             reason: "ended".to_owned(),
             advice: String::new(),
             sip_call_id: None,
+            messages: Vec::new(),
         };
         let trace = Trace {
             conversation_id: ConversationId::new(),

@@ -194,6 +194,7 @@ async fn note_refusal(state: &ApiState, call: &Conversation, error: &StoreError)
         reason: reason.to_owned(),
         advice: advice.to_owned(),
         sip_call_id: None,
+        messages: Vec::new(),
     };
     if let Err(error) = state.store.write_records(&[Record::Decision(record)]).await {
         tracing::error!(%error, "the refusal of a call could not be written down");

@@ -11,13 +11,14 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::conversations::{CONVERSATION, ConversationPath};
 use super::decisions::DecisionOut;
+use super::trunks::TRUNK;
 use crate::ApiState;
 use crate::auth::{Caller, ConversationsReadSensitive};
 use crate::error::{ApiError, of};
 use crate::extract::{At, Params};
 use crate::pcap;
 use crate::routes::{Routes, operations};
-use crate::wire::{ConversationIdText, Text, TimeText, Wire};
+use crate::wire::{ConversationIdText, DecisionIdText, Text, TimeText, TrunkIdText, Wire};
 
 /// The media type of capture files.
 const PCAP: &str = "application/vnd.tcpdump.pcap";
@@ -125,9 +126,7 @@ async fn trace(
         },
     };
     if wants_pcap(params.format, &headers) {
-        let name = format!("attachment; filename=\"{}.pcap\"", call.id);
-        let headers = [(header::CONTENT_TYPE, PCAP.to_owned()), (header::CONTENT_DISPOSITION, name)];
-        return Ok((headers, pcap::file(&messages)).into_response());
+        return Ok(capture(&call.id.to_string(), &messages));
     }
     let mut decisions: Vec<DecisionRecord> = state.store.decisions_of_call(&call).await?;
     if let Some(own) = own.filter(|own| decisions.iter().all(|decision| decision.id != own.id)) {
@@ -142,6 +141,56 @@ async fn trace(
     .into_response())
 }
 
+/// The signalling of an INVITE that was refused.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DecisionTrace)]
+struct DecisionTraceOut {
+    decision: DecisionOut,
+    /// In the order they passed; a long one is cut at 4 KiB. Empty when the decision is about a call, which has its own
+    /// trace.
+    messages: Vec<MessageOut>,
+}
+
+/// Which decision.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+struct DecisionPath {
+    /// The trunk.
+    id: TrunkIdText,
+    /// The decision.
+    decision_id: DecisionIdText,
+}
+
+/// Shows a decision on a call of a trunk with the SIP messages it was made on, when the call was refused. With `Accept:
+/// application/vnd.tcpdump.pcap` or `format=pcap` the messages come as a capture file.
+#[utoipa::path(get, path = "/core/trunks/{id}/decisions/{decision_id}/trace", operation_id = "get_trunk_decision_trace",
+    tag = "Trunks", params(DecisionPath, TraceParams),
+    responses((status = 200, description = "The decision and its messages; or the messages alone, as a capture file.",
+        content((DecisionTraceOut = "application/json"), (Vec<u8> = "application/vnd.tcpdump.pcap")))))]
+async fn decision_trace(
+    caller: Caller<ConversationsReadSensitive>,
+    At(path): At<DecisionPath>,
+    Params(params): Params<TraceParams>,
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let (trunk, id) = (path.id.0, path.decision_id.0);
+    state.store.trunk(caller.organization, trunk).await.map_err(of(TRUNK))?;
+    let mut record = state.store.decision(caller.organization, trunk, id).await.map_err(of("Decision"))?;
+    let messages = std::mem::take(&mut record.messages);
+    if wants_pcap(params.format, &headers) {
+        return Ok(capture(&id.to_string(), &messages));
+    }
+    let messages = messages.into_iter().map(MessageOut::from).collect();
+    Ok(Json(DecisionTraceOut { decision: DecisionOut::from(record), messages }).into_response())
+}
+
+fn capture(name: &str, messages: &[TraceMessage]) -> Response {
+    let name = format!("attachment; filename=\"{name}.pcap\"");
+    let headers = [(header::CONTENT_TYPE, PCAP.to_owned()), (header::CONTENT_DISPOSITION, name)];
+    (headers, pcap::file(messages)).into_response()
+}
+
 fn wants_pcap(format: Option<TraceFormatText>, headers: &HeaderMap) -> bool {
     match format {
         Some(Text(format)) => format == TraceFormat::Pcap,
@@ -153,5 +202,5 @@ fn wants_pcap(format: Option<TraceFormatText>, headers: &HeaderMap) -> bool {
 }
 
 pub(super) fn routes() -> Routes {
-    operations!(trace).parameter::<TraceFormatText>()
+    operations!(trace, decision_trace).parameter::<TraceFormatText>()
 }

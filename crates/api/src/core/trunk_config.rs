@@ -37,7 +37,9 @@ pub(super) struct InboundConfigIn {
     #[serde(default)]
     #[schema(min_length = 1, max_length = 255, write_only)]
     auth_password: Option<String>,
-    /// Addresses or CIDR prefixes that may send RTP besides the signalled ones. An empty list becomes null.
+    /// Addresses or CIDR prefixes that may send RTP besides the signalled ones, and are sent it though they never speak:
+    /// other addresses than the signalling's get five seconds of it before something must come from there. An empty
+    /// list becomes null.
     #[serde(default)]
     #[schema(max_items = 256)]
     media_addresses: Option<Vec<String>>,

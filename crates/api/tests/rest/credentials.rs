@@ -35,7 +35,7 @@ impl Operation {
     /// The path with these values for its parameters.
     fn at(&self, id: &str, number: &str) -> String {
         let path = self.path.replace("{id}", id).replace("{version}", "1").replace("{phone_number}", number);
-        path.replace("{delivery_id}", id)
+        path.replace("{delivery_id}", id).replace("{decision_id}", id)
     }
 
     /// A body that would be valid for no operation: nobody without the scope may learn that.
