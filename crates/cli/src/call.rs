@@ -111,8 +111,11 @@ pub enum Call {
     Transfer {
         id: ConversationId,
         /// A number, or a SIP URI at one of the organization's trunks.
-        #[arg(long)]
-        to: String,
+        #[arg(long, required_unless_present = "to_conversation")]
+        to: Option<String>,
+        /// Another call in progress, whose other side gets this one's.
+        #[arg(long, conflicts_with = "to")]
+        to_conversation: Option<ConversationId>,
         /// Have the carrier call (refer), call ourselves and join both (bridge), or the one after the other (auto).
         #[arg(long, value_parser = ["auto", "refer", "bridge"])]
         mode: Option<String>,
@@ -276,9 +279,10 @@ impl Call {
                 common.screen(out).one(conversation)
             }
             Self::Watch { id, common } => watch(id, &common, out).await,
-            Self::Transfer { id, to, mode, timeout, common } => {
+            Self::Transfer { id, to, to_conversation, mode, timeout, common } => {
                 let body = Fields::default()
-                    .with("to", to)
+                    .with_some("to", to)
+                    .with_some("to_conversation", to_conversation.map(|id| id.to_string()))
                     .with_some("mode", mode)
                     .with_some("timeout_s", timeout)
                     .into_value();

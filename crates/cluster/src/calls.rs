@@ -1,5 +1,6 @@
 //! Commands to calls, addressed to the call's owner.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,11 +87,29 @@ pub struct TlsSession {
     pub not_after: Timestamp,
 }
 
+/// Who is to have a call.
+#[derive(Debug, Clone)]
+pub enum TransferTo {
+    /// Somebody who is to be called.
+    Target(TransferTarget),
+    /// The other side of another live call of the same organization.
+    Call(ConversationId),
+}
+
+impl fmt::Display for TransferTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Target(target) => target.fmt(f),
+            Self::Call(other) => write!(f, "the other side of conversation {other}"),
+        }
+    }
+}
+
 /// Handing a call to somebody else.
 #[derive(Debug, Clone)]
 pub struct Transfer {
     /// Who.
-    pub to: TransferTarget,
+    pub to: TransferTo,
     /// How.
     pub mode: TransferMode,
     /// How long the target may take to answer.
@@ -144,6 +163,9 @@ pub enum CallError {
     /// No number or gateway of the organization.
     #[error("to names a host that is the address of none of the organization's trunks")]
     TargetRefused,
+    /// The call to be joined with.
+    #[error("the other call is not in progress")]
+    OtherNotLive,
     /// The target cannot be called from here.
     #[error("the call's trunk has no outbound_config to place the second call by")]
     NoWayOut,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 pub use calls::{
     CallCommand, CallError, CallInbox, Originate, Probed, Simulate, Simulated, TlsSession, Transfer,
+    TransferTo,
 };
 pub use config::{ConfigFeed, NotApplied};
 pub use listening::{Listening, LiveAudio};

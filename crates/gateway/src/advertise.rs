@@ -37,6 +37,11 @@ impl Routes {
     }
 }
 
+/// Whether an address is one of this machine's: only such a one can be bound.
+pub(crate) fn is_ours(address: IpAddr) -> bool {
+    !address.is_unspecified() && UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
+}
+
 fn ask(peer: IpAddr) -> Option<IpAddr> {
     let any: SocketAddr = if peer.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let socket = UdpSocket::bind(any).ok()?;
@@ -59,6 +64,14 @@ pub(crate) fn uri_host(host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_machines_addresses_are_known() {
+        let ours = |text: &str| is_ours(text.parse().unwrap());
+        assert!(ours("127.0.0.1") && ours("127.9.9.9"));
+        // RFC 5737: nobody's.
+        assert!(!ours("192.0.2.77") && !ours("0.0.0.0"));
+    }
 
     #[test]
     fn loopback_peers_see_loopback() {

@@ -3,13 +3,16 @@
 
 mod agent;
 mod attempt;
+pub(crate) mod attended;
 mod digits;
 mod finish;
 pub(crate) mod inbound;
 mod listen;
 mod offer;
 pub(crate) mod outbound;
+mod peer;
 mod quality;
+mod referred;
 mod replace;
 pub(crate) mod second_leg;
 mod transfer;
@@ -22,6 +25,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cluster::CallError;
 use media::denoise::Mode;
+use media::dtmf::Source;
 use media::link::Link;
 use media::monitor::Monitor;
 use media::offer_answer::{Negotiated, OfferAnswer};
@@ -168,6 +172,7 @@ async fn linger(edge: &Arc<Edge>, session: &mut Session, inputs: &mut mpsc::Rece
                 Some(
                     CallInput::Media(_)
                     | CallInput::Agent(_)
+                    | CallInput::Partner(_)
                     | CallInput::Trace(_)
                     | CallInput::Closed(_)
                     | CallInput::Drain,
@@ -261,23 +266,12 @@ impl Call {
         }
     }
 
-    /// Whether a message of the call may come from there: of a call by a trunk with a list from its addresses alone, so
-    /// that who has seen the call's tags cannot end it from elsewhere.
-    fn believes(&self, hop: Hop) -> bool {
-        if self.conversation.direction == Direction::Outbound || hop.remote.ip() == self.hop.remote.ip() {
-            return true;
-        }
-        let directory = self.edge.directory.load();
-        let trunk = self.conversation.trunk_id.and_then(|id| directory.trunk(id));
-        trunk.is_none_or(|trunk| trunk.admits(hop.remote.ip()))
-    }
-
     fn on_input(&mut self, input: Option<CallInput>, now: Instant) {
         match input {
             Some(CallInput::Sip(message)) if message.0.call_id() != self.session.call_id() => {
                 self.hand_on(message);
             }
-            Some(CallInput::Sip(message)) if !self.believes(message.1) => {
+            Some(CallInput::Sip(message)) if !self.believes(&message) => {
                 self.edge.counters.count(Counter::DroppedSource);
             }
             Some(CallInput::Sip(message)) => take(&self.edge, &mut self.session, *message, now),
@@ -304,6 +298,7 @@ impl Call {
                 let _ = reply.send(self.pause_recording(paused).map(|()| self.conversation.clone()));
             }
             Some(CallInput::Second(event)) => self.on_second(event, now),
+            Some(CallInput::Partner(input)) => self.on_partner(input, now),
             Some(CallInput::Replace(invite)) => self.on_replace(*invite, now),
             Some(CallInput::Agent(event)) => self.on_agent(event, now),
             Some(CallInput::EndByAgent(organization, secret, waiter)) => {
@@ -363,6 +358,10 @@ impl Call {
             MediaEvent::FirstPacket => {}
             MediaEvent::Digit { digit, duration_ms, source } => {
                 if self.presses.is_new(digit, source, now) {
+                    // A tone crosses the bridge as it is.
+                    if let Some(transfer) = self.transfer.as_ref().filter(|_| source != Source::Tone) {
+                        transfer.press(digit);
+                    }
                     self.tell_agent(ToAgent::Digit { digit, duration_ms });
                 }
             }

@@ -9,6 +9,7 @@ use signaling::{Hop, Message, NameAddr, Peek, Request};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent_link::AgentEvent;
+use crate::call::attended::PartnerInput;
 use crate::call::second_leg::SecondEvent;
 
 /// Messages that may wait for one call; a storm beyond it is dropped and counted, and hurts no other call.
@@ -36,6 +37,8 @@ pub(crate) enum CallInput {
     PauseRecording(bool, oneshot::Sender<Result<Conversation, CallError>>),
     /// The API listens in.
     Listen(oneshot::Sender<Result<Listening, CallError>>),
+    /// Another call says something to the one it is to be joined with.
+    Partner(PartnerInput),
     /// Something happened on the second leg of a transfer.
     Second(SecondEvent),
     /// An INVITE whose Replaces names a dialog with the call's tag.

@@ -73,6 +73,10 @@ counters! {
     Connections = "sip_connections_total",
     /// Connections refused over a limit.
     ConnectionsRefused = "sip_conn_closed_total" {"reason": "limit"},
+    /// Connections of strangers, closed unread with `sip.unknown_sources = "drop"`.
+    ConnectionsStranger = "sip_conn_closed_total" {"reason": "src_not_allowed"},
+    /// TLS handshakes of strangers over their rate.
+    ConnectionsRate = "sip_conn_closed_total" {"reason": "tls_handshake_rate"},
     /// Connections closed for silence.
     ConnectionsIdle = "sip_conn_closed_total" {"reason": "idle"},
     /// TLS handshakes that came to nothing.
@@ -97,6 +101,8 @@ counters! {
     RtpDroppedUnauthenticated = "rtp_dropped_total" {"reason": "srtp_auth"},
     /// SRTP packets that came before.
     RtpDroppedReplayed = "rtp_dropped_total" {"reason": "srtp_replay"},
+    /// RTP not sent: nobody was heard from where it would go.
+    RtpSuppressed = "rtp_suppressed_total",
     /// Calls that found no RTP port.
     NoRtpPort = "rtp_ports_exhausted_total",
 }

@@ -11,7 +11,7 @@ use cluster::{Cluster, SipPresence};
 use signaling::{Hop, Identity, Message, Transport};
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Budget, CallLimit, Refusals, TrunkLimits};
+use crate::admission::{Budget, CallLimit, SourceLimit, TrunkLimits};
 use crate::advertise::{self, Routes};
 use crate::agent_link::AudioFiles;
 use crate::calls::Calls;
@@ -50,12 +50,15 @@ pub(crate) struct Edge {
     pub(crate) shards: MediaShards,
     pub(crate) audio_files: AudioFiles,
     pub(crate) recordings: Recordings,
-    pub(crate) refusals: Refusals,
+    pub(crate) refusals: SourceLimit,
     /// Refusals to all strangers together.
     pub(crate) stranger_refusals: Budget,
     /// Decision records of strangers' INVITEs, and of the others'.
     pub(crate) stranger_records: Budget,
     pub(crate) listed_records: Budget,
+    /// TLS handshakes with a source that no trunk lists, and with all of them together.
+    pub(crate) handshakes: SourceLimit,
+    pub(crate) stranger_handshakes: Budget,
     pub(crate) refusal_log: RefusalLog,
     pub(crate) inbound_digest: InboundDigest,
     pub(crate) call_limit: Arc<CallLimit>,
@@ -116,7 +119,7 @@ impl Edge {
             Ok(())
         } else if self.settings.unknown_sources == UnknownSources::Drop {
             Err(Counter::DroppedUnknownSource)
-        } else if !self.refusals.may_refuse(source, now) {
+        } else if !self.refusals.take(source, now) {
             Err(Counter::DroppedMuted)
         } else if !self.stranger_refusals.take(now) {
             Err(Counter::DroppedBusy)

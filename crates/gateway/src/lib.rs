@@ -176,13 +176,15 @@ impl Gateway {
                 },
             )?,
             audio_files: agent_link::AudioFiles::default(),
-            refusals: admission::Refusals::new(settings.refusals, now),
+            refusals: admission::SourceLimit::new(settings.refusals, admission::MUTE, now),
             stranger_refusals: admission::Budget::new(
                 settings.refusals.map_or(u32::MAX, |_| strangers::REFUSALS_PER_SECOND),
                 now,
             ),
             stranger_records: admission::Budget::new(strangers::RECORDS_PER_SECOND, now),
             listed_records: admission::Budget::new(record::REFUSALS_PER_SECOND, now),
+            handshakes: admission::SourceLimit::new(Some(stream::HANDSHAKES), stream::HANDSHAKES.window, now),
+            stranger_handshakes: admission::Budget::new(stream::HANDSHAKES_PER_SECOND, now),
             refusal_log: record::RefusalLog::default(),
             inbound_digest: inbound_auth::InboundDigest::new(
                 settings.domain.as_deref().unwrap_or("tandem"),

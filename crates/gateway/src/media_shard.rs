@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use media::monitor::Monitor;
 use media::offer_answer::Negotiated;
 use media::quality::{QualityLog, Report};
-use media::session::{Agent, Outbox, Session, Statistics};
+use media::session::{Agent, Believed, Outbox, Session, Statistics};
 use parking_lot::Mutex;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
@@ -43,6 +43,7 @@ enum Command {
     Open { leg: u64, socket: RtpSocket, session: Box<Session>, call: mpsc::Sender<CallInput> },
     Start(u64),
     Update(u64, Box<Negotiated>),
+    Believe(u64, Box<Believed>),
     SetAgent(u64, Box<Agent>),
     ListenIn(u64, Arc<Monitor>),
     Digits(u64, String),
@@ -105,6 +106,11 @@ impl Leg {
     /// The call is answered: playout begins.
     pub(crate) fn start(&self) {
         self.shard.send_now(Command::Start(self.id));
+    }
+
+    /// Another dialog carries the call: who besides the signalled address may send.
+    pub(crate) fn believe(&self, believed: Believed) {
+        self.shard.send_now(Command::Believe(self.id, Box::new(believed)));
     }
 
     /// Somebody else speaks and hears from now on.
@@ -230,6 +236,7 @@ impl LegState {
             (Counter::RtpDroppedPayloadType, now.dropped_payload_type, before.dropped_payload_type),
             (Counter::RtpDroppedUnauthenticated, now.dropped_unauthenticated, before.dropped_unauthenticated),
             (Counter::RtpDroppedReplayed, now.dropped_replayed, before.dropped_replayed),
+            (Counter::RtpSuppressed, now.suppressed, before.suppressed),
         ] {
             if now != before {
                 counters.add(counter, now - before);
@@ -365,6 +372,11 @@ impl Worker {
                     self.after(leg);
                 }
             }
+            Command::Believe(leg, believed) => {
+                if let Some(state) = self.legs.get_mut(&leg) {
+                    state.session.believe(*believed);
+                }
+            }
             Command::SetAgent(leg, agent) => {
                 if let Some(state) = self.legs.get_mut(&leg) {
                     state.session.set_agent(*agent, now);
@@ -407,6 +419,7 @@ impl Worker {
             }
             if leg.session.poll_timeout().is_some_and(|due| due <= now) {
                 leg.session.handle_timeout(now, &mut self.outbox);
+                leg.count_dropped(&self.counters);
             }
             self.after(id);
         }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use ahash::AHashSet;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -15,6 +16,8 @@ const MAX_PASSED_OVER: usize = 64;
 pub(crate) struct RtpPorts {
     address: Option<IpAddr>,
     free: Mutex<VecDeque<Free>>,
+    /// Ports that calls receive at.
+    open: Mutex<AHashSet<u16>>,
     total: u32,
 }
 
@@ -41,7 +44,7 @@ impl RtpPorts {
         let even = range.filter(|port| port % 2 == 0);
         let free: VecDeque<Free> = even.map(|port| Free { port, last_peer: None }).collect();
         let total = u32::try_from(free.len()).unwrap_or(u32::MAX);
-        Arc::new(Self { address, free: Mutex::new(free), total })
+        Arc::new(Self { address, free: Mutex::new(free), open: Mutex::default(), total })
     }
 
     /// Binds the port that has rested longest, in the family of `near`. A port held by somebody else is passed over.
@@ -56,6 +59,7 @@ impl RtpPorts {
             let Free { port, last_peer } = free;
             match bind(SocketAddr::new(address, port)) {
                 Ok(socket) => {
+                    self.open.lock().insert(port);
                     return Some(RtpSocket {
                         socket,
                         port,
@@ -68,6 +72,11 @@ impl RtpPorts {
             }
         }
         None
+    }
+
+    /// Whether a call of ours receives RTP or RTCP at a port.
+    pub(crate) fn is_open(&self, port: u16) -> bool {
+        self.open.lock().contains(&(port & !1))
     }
 
     pub(crate) fn total(&self) -> u32 {
@@ -121,6 +130,7 @@ impl RtpSocket {
 
 impl Drop for RtpSocket {
     fn drop(&mut self) {
+        self.pool.open.lock().remove(&self.port);
         self.pool.free.lock().push_back(Free { port: self.port, last_peer: self.last_peer });
     }
 }
@@ -145,8 +155,10 @@ mod tests {
         let first = pool.open(LOOPBACK).unwrap();
         let port = first.port();
         drop(first);
-        assert_ne!(pool.open(LOOPBACK).unwrap().port(), port);
+        let second = pool.open(LOOPBACK).unwrap();
+        assert_ne!(second.port(), port);
         assert_eq!(port % 2, 0);
+        assert!(pool.is_open(second.port()) && pool.is_open(second.port() + 1) && !pool.is_open(port));
     }
 
     #[test]

@@ -6,9 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use cluster::{CallError, Transfer};
+use cluster::{CallError, Transfer, TransferTo};
 use model::{E164, Invalid, TransferMode, TransferTarget};
 use serde::Deserialize;
+use store::StoreError;
 use utoipa::ToSchema;
 
 use super::conversations::{CONVERSATION, ConversationOut, ConversationPath};
@@ -17,7 +18,7 @@ use crate::auth::{Caller, ConversationsManage};
 use crate::error::{ApiError, of};
 use crate::extract::{At, Body};
 use crate::routes::{Routes, operations};
-use crate::wire::{Text, TransferModeText};
+use crate::wire::{ConversationIdText, Text, TransferModeText};
 
 /// How long the edge may take to begin.
 const BEGIN_LIMIT: Duration = Duration::from_secs(5);
@@ -42,8 +43,14 @@ fn seconds() -> u32 {
 struct TransferIn {
     /// An E.164 number, reached by the trunk of the call; or a SIP URI of user and host, whose host is the address of
     /// one of the organization's trunks.
+    #[serde(default)]
     #[schema(max_length = 320, example = "+14155550199")]
-    to: String,
+    to: Option<String>,
+    /// In the place of `to`: another call of the organization that is in progress, whose other side gets the caller, as
+    /// after a consultation. `refer` asks the carrier to replace that call (REFER with Replaces, RFC 3891), `bridge`
+    /// joins the audio of both calls, `auto` refers when both are on one trunk and joins them when that fails.
+    #[serde(default)]
+    to_conversation: Option<ConversationIdText>,
     /// `refer` asks the carrier to call the target itself (REFER, RFC 3515) and follows its reports; `bridge` places a
     /// second call by the trunk's outbound_config and joins the audio of both; `auto` refers, and bridges when the
     /// carrier refuses that or reports that it failed. A target that is busy or does not answer is not called twice.
@@ -89,7 +96,13 @@ async fn transfer(
     Body(body): Body<TransferIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     let fault = |field: &str, rule: String| ApiError::body(Invalid::field(field, rule));
-    let to: TransferTarget = body.to.parse().map_err(|rule| fault("to", rule))?;
+    let to = match (&body.to, body.to_conversation) {
+        (Some(to), None) => {
+            TransferTo::Target(to.parse::<TransferTarget>().map_err(|rule| fault("to", rule))?)
+        }
+        (None, Some(other)) => TransferTo::Call(other.0),
+        _ => return Err(fault("to", "must be set, or to_conversation, and not both".to_owned())),
+    };
     if !SECONDS.contains(&body.timeout_s) {
         return Err(fault("timeout_s", format!("must be from {} to {}", SECONDS.start(), SECONDS.end())));
     }
@@ -98,8 +111,21 @@ async fn transfer(
     if stored.status.is_final() {
         return Err(ApiError::Conflict("The call is over.".to_owned()));
     }
-    if let Some(number) = dialled(&to) {
-        state.store.admit_call_out(caller.organization, &number).await?;
+    match &to {
+        TransferTo::Target(target) => {
+            if let Some(number) = dialled(target) {
+                state.store.admit_call_out(caller.organization, &number).await?;
+            }
+        }
+        TransferTo::Call(other) => {
+            let found = state.store.conversation(caller.organization, *other).await;
+            found.map_err(|error| match error {
+                StoreError::NotFound => {
+                    fault("to_conversation", "must name another conversation of this organization".to_owned())
+                }
+                error => error.into(),
+            })?;
+        }
     }
     let timeout = Duration::from_secs(body.timeout_s.into());
     let asked = state.cluster.transfer_call(id, Transfer { to, mode: body.mode.0, timeout });
@@ -108,7 +134,12 @@ async fn transfer(
         Ok(Err(error @ (CallError::TargetRefused | CallError::NoWayOut))) => {
             return Err(ApiError::BadRequest(format!("The call is not transferred: {error}.")));
         }
-        Ok(Err(error @ (CallError::NotLive | CallError::NotAnswered | CallError::Transferring))) => {
+        Ok(Err(
+            error @ (CallError::NotLive
+            | CallError::OtherNotLive
+            | CallError::NotAnswered
+            | CallError::Transferring),
+        )) => {
             return Err(ApiError::Conflict(format!("The call is not transferred: {error}.")));
         }
         Ok(Err(error)) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use cluster::CallError;
+use cluster::{CallError, TransferTo};
 use model::call::Turn;
 use model::{AgentConfig, OrganizationId, Runtime, Secret, TransferMode, TransferTarget};
 
@@ -154,6 +154,7 @@ impl Call {
         let result = match ask.action {
             Action::Transfer { to } => match to.parse::<TransferTarget>() {
                 Ok(to) => {
+                    let to = TransferTo::Target(to);
                     let asked = cluster::Transfer { to, mode: TransferMode::Auto, timeout: TRANSFER_TIMEOUT };
                     match self.transfer(&asked, now) {
                         Ok(_) => {

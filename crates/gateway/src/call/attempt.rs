@@ -165,6 +165,7 @@ pub(super) fn place(
     let key = edge.calls.local_key(session.call_id(), session.local_tag());
     let in_use = edge.transports.hold(hop, Some(mailbox.clone()));
     edge.calls.add_dialog(key, mailbox);
+    edge.traces.begin(key);
     conversation.sip_call_id = Some(session.call_id().to_owned());
     Placed { session, offer_answer, from, to, key, in_use }
 }

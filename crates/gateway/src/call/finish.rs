@@ -22,7 +22,8 @@ impl Call {
     pub(super) fn finish(mut self, ended: &Ended) -> Box<Session> {
         // A call refused before an agent was asked leaves a decision record and no conversation.
         if !self.began {
-            let decision = self.decision(ended, RuleResult::Fail);
+            let mut decision = self.decision(ended, RuleResult::Fail);
+            decision.messages = self.edge.traces.read(trace_key(&self.edge, &self.session)).0;
             self.edge.refusal_log.refused(&decision, Instant::now());
             self.edge.records.decision(decision);
             return self.session;
@@ -57,9 +58,11 @@ impl Call {
         if abnormal {
             self.edge.records.decision(decision.clone());
         }
+        // A second leg ends after the first.
+        let to_the_end = abnormal || self.transfer.is_some();
         // Before the final record: who sees the call ended finds its trace.
         let key = trace_key(&self.edge, &self.session);
-        self.edge.traces.ended(key, &self.conversation, decision, abnormal, &self.edge.records);
+        self.edge.traces.ended(key, &self.conversation, decision, to_the_end, &self.edge.records);
         self.record();
         self.edge.calls.remove_conversation(self.conversation.id);
         for waiter in self.waiters.drain(..) {
@@ -119,6 +122,7 @@ impl Call {
             reason,
             advice,
             sip_call_id: conversation.sip_call_id.clone(),
+            messages: Vec::new(),
         }
     }
 }
@@ -150,6 +154,7 @@ pub(super) fn not_begun(
         reason: failure.reason.to_owned(),
         advice: failure.advice.to_owned(),
         sip_call_id: None,
+        messages: Vec::new(),
     });
     edge.records.conversation(conversation.clone());
     edge.calls.remove_conversation(conversation.id);

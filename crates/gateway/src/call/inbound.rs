@@ -82,6 +82,7 @@ async fn answered(
     let received = Bytes::from(invite.raw().concat());
     let mut session = Box::new(Session::accept(invite, hop, edge.identity(hop), now));
     let key = trace_key(edge, &session);
+    edge.traces.begin(key);
     edge.traces.add(key, false, hop, edge.local(hop), received);
     edge.calls.add_dialog(key, mailbox.clone());
     registered.keys.push(key);
@@ -217,6 +218,7 @@ async fn chosen(
                     | CallInput::Closed(_)
                     | CallInput::Agent(_)
                     | CallInput::Second(_)
+                    | CallInput::Partner(_)
                     | CallInput::Replace(_)
                     | CallInput::Trace(_),
                 )
@@ -225,7 +227,10 @@ async fn chosen(
             () = until(session.poll_timeout()) => session.handle_timeout(Instant::now()),
         }
     };
-    edge.records.decision(verdict.record(&refused, &edge.settings.node_name, hop, session.call_id()));
+    flush(edge, session);
+    let mut decision = verdict.record(&refused, &edge.settings.node_name, hop, session.call_id());
+    decision.messages = edge.traces.read(trace_key(edge, session)).0;
+    edge.records.decision(decision);
     None
 }
 

@@ -1,16 +1,20 @@
 //! The media of a call: offers and answers of its dialog, and the leg on a media shard.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use media::offer_answer::{Direction, Encryption, LocalMedia, Negotiated, OfferError, Random, Srtp};
+use media::offer_answer::{
+    Direction, Encryption, Forbidden, LocalMedia, Negotiated, OfferError, Random, Srtp,
+};
 use media::session::{Believed, SessionConfig};
 use media::srtp::Suite;
 use model::{MediaEncryption, TrunkId};
 use signaling::{Hop, StatusCode, Transport};
 
 use super::Call;
+use crate::advertise;
 use crate::agent_link::ToAgent;
 use crate::edge::{Edge, fill, random};
 use crate::rtp_ports::RtpSocket;
@@ -44,19 +48,38 @@ pub(super) fn local_media(
         // 62 bits: some peers read it as a signed number (RFC 4566 5.2 asks for a numeric string only).
         session_id: u64::from_be_bytes(session_id) >> 2,
         encryption: encryption(policy, hop),
+        forbidden: forbidden(edge, hop),
         ..LocalMedia::default()
     }
 }
 
+/// Where the other side's media may not be: with whom only this machine hears, when the peer is elsewhere, and at
+/// another call's port. A carrier that leaves the media alone may hand one of our calls to another; whoever no trunk
+/// lists would have two of them talk to each other.
+fn forbidden(edge: &Edge, hop: Hop) -> Forbidden {
+    let peer = hop.remote.ip().to_canonical();
+    let listed = edge.directory.load().lists(peer);
+    let rtp_ports = Arc::clone(&edge.rtp_ports);
+    Forbidden::by(move |to| {
+        let is_call = || !listed && rtp_ports.is_open(to.port()) && advertise::is_ours(to.ip());
+        to.ip().is_loopback() && !advertise::is_ours(peer) || is_call()
+    })
+}
+
 /// Who besides the address in the peer's SDP may send RTP.
-pub(super) fn believed(edge: &Edge, trunk: Option<TrunkId>, hop: Hop, socket: &RtpSocket) -> Believed {
+pub(super) fn believed(
+    edge: &Edge,
+    trunk: Option<TrunkId>,
+    hop: Hop,
+    socket: Option<&RtpSocket>,
+) -> Believed {
     let directory = edge.directory.load();
     let trunk = trunk.and_then(|id| directory.trunk(id));
     let media = trunk.and_then(|t| t.inbound_config.as_ref()).and_then(|c| c.media_addresses.as_ref());
     Believed {
         signalling_source: Some(hop.remote.ip()),
         media_addresses: media.into_iter().flatten().map(model::AddressRange::net).collect(),
-        stale: socket.last_peer(),
+        stale: socket.and_then(RtpSocket::last_peer),
     }
 }
 
@@ -97,7 +120,7 @@ impl Call {
             negotiated,
             agent,
             seed: random(),
-            believed: believed(&self.edge, self.conversation.trunk_id, self.hop, &socket),
+            believed: believed(&self.edge, self.conversation.trunk_id, self.hop, Some(&socket)),
             initial_timeout: media.initial_timeout,
             timeout: media.timeout,
             tap: false,

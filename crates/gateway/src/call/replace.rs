@@ -20,9 +20,12 @@ impl Call {
         let named = invite.header(HeaderName::Replaces).and_then(Replaces::parse);
         let key = self.edge.calls.initial_key(&invite);
         let offer = invite.sdp();
+        let received = Bytes::from(invite.raw().concat());
         let caller = invite.from().map_or_else(String::new, |from| from.uri.text.chars().take(128).collect());
         let mut session = Box::new(Session::accept(invite, hop, self.edge.identity(hop), now));
         let local = self.edge.calls.local_key(session.call_id(), session.local_tag());
+        self.edge.traces.join(local, super::trace_key(&self.edge, &self.session));
+        self.edge.traces.add(local, false, hop, self.edge.local(hop), received);
         let keys: Vec<_> = key.into_iter().chain([local]).collect();
         if let Err((status, reason, advice, detail)) = self.may_replace(named.as_ref(), hop) {
             session.refuse(Refusal::new(StatusCode(status)), now);
@@ -61,7 +64,8 @@ impl Call {
             detail: "the INVITE takes the place of the call".to_owned(),
         };
         self.write_decision(caller, vec![step], StatusCode(200), "replaced", "Nothing is to be changed.");
-        self.change_dialog(Taken { session, hop, offer_answer, negotiated, keys });
+        let trunk = self.conversation.trunk_id;
+        self.change_dialog(Taken { session, hop, trunk, offer_answer, negotiated, keys });
         self.offered = offered;
     }
 

@@ -15,7 +15,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::attempt::{TRY, leaves_target, refuses_encryption};
 use super::offer::{believed, local_media};
-use super::{Registered, flush, linger, take, until};
+use super::peer::believes;
+use super::{Call, Registered, flush, linger, take, until};
 use crate::admission::CallPermit;
 use crate::calls::{CallInput, Key, MAILBOX, Mailbox};
 use crate::counters::Counter;
@@ -30,12 +31,17 @@ use crate::transfer_target::Destination;
 /// How long a dialog that is no longer ours to keep may wait for its peer's BYE.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Digits that may wait for the second leg.
+const MAX_DIGITS: usize = 16;
+
 /// What happened on the second leg.
 pub(crate) enum SecondEvent {
     /// A provisional response.
     Progress(StatusCode),
     /// It is answered and bridged.
     Bridged,
+    /// The target has pressed a digit.
+    Digit(char),
     /// It is answered and the call's from now on.
     Taken(Box<Taken>),
     /// It could not be placed: nothing was sent.
@@ -48,6 +54,8 @@ pub(crate) enum SecondEvent {
 pub(crate) struct Taken {
     pub(super) session: Box<Session>,
     pub(super) hop: Hop,
+    /// The trunk it is on.
+    pub(super) trunk: Option<TrunkId>,
     pub(super) offer_answer: OfferAnswer,
     pub(super) negotiated: Negotiated,
     pub(super) keys: Vec<Key>,
@@ -70,21 +78,33 @@ pub(super) struct Plan {
     pub(super) conversation: Conversation,
     pub(super) audio: Audio,
     pub(super) call: Mailbox,
+    /// What the call's messages are kept under.
+    pub(super) trace: Key,
     /// The place of the second leg, given back with its end.
     pub(super) _permit: CallPermit,
 }
 
 /// A second leg; dropping it hangs up.
 pub(super) struct SecondLeg {
+    digits: mpsc::Sender<char>,
     _stop: DropGuard,
+}
+
+impl SecondLeg {
+    /// The caller has pressed a digit, which the target is to hear.
+    pub(super) fn press(&self, digit: char) {
+        // More than the leg can send is dropped, as from a keypad that is played with.
+        let _ = self.digits.try_send(digit);
+    }
 }
 
 /// Places a second leg. What happens comes as [`CallInput::Second`].
 pub(super) fn place(edge: &Arc<Edge>, plan: Plan) -> SecondLeg {
     let stop = CancellationToken::new();
     let guard = stop.clone().drop_guard();
-    tokio::spawn(run(Arc::clone(edge), plan, stop));
-    SecondLeg { _stop: guard }
+    let (digits, pressed) = mpsc::channel(MAX_DIGITS);
+    tokio::spawn(run(Arc::clone(edge), plan, stop, pressed));
+    SecondLeg { digits, _stop: guard }
 }
 
 async fn tell(call: &Mailbox, event: SecondEvent) {
@@ -92,7 +112,7 @@ async fn tell(call: &Mailbox, event: SecondEvent) {
     let _ = call.send(CallInput::Second(event)).await;
 }
 
-async fn run(edge: Arc<Edge>, plan: Plan, stop: CancellationToken) {
+async fn run(edge: Arc<Edge>, plan: Plan, stop: CancellationToken, mut digits: mpsc::Receiver<char>) {
     let mut targets = Targets::of(&plan.carrier);
     loop {
         let mut skipped = Vec::new();
@@ -107,12 +127,19 @@ async fn run(edge: Arc<Edge>, plan: Plan, stop: CancellationToken) {
             Ok(second) => second,
             Err(failure) => return tell(&plan.call, SecondEvent::NotPlaced(failure)).await,
         };
-        match Box::pin(second.carry(&mut inputs, &mut registered, &stop, targets.has_more())).await {
+        let control = Control { stop: &stop, digits: &mut digits };
+        match Box::pin(second.carry(&mut inputs, &mut registered, control, targets.has_more())).await {
             Carried::Over(mut session) => return linger(&edge, &mut session, &mut inputs).await,
             Carried::HandedOver => return,
             Carried::NextTarget(session) => leave(&edge, session, std::mem::take(&mut registered.keys)),
         }
     }
+}
+
+/// What the call asks of its second leg.
+struct Control<'a> {
+    stop: &'a CancellationToken,
+    digits: &'a mut mpsc::Receiver<char>,
 }
 
 /// How a second leg came out.
@@ -129,6 +156,7 @@ struct SecondCall {
     edge: Arc<Edge>,
     mailbox: Mailbox,
     call: Mailbox,
+    trace: Key,
     session: Box<Session>,
     hop: Hop,
     offer_answer: OfferAnswer,
@@ -150,7 +178,7 @@ impl SecondCall {
         mailbox: Mailbox,
         registered: &mut Registered,
     ) -> Result<Self, Failure> {
-        let Plan { destination, carrier, audio, call, .. } = plan;
+        let Plan { destination, carrier, audio, call, trace, .. } = plan;
         let (near, policy) = (hop.remote.ip(), carrier.media_encryption);
         let (socket, local) = match audio {
             Audio::Bridge(_) => {
@@ -177,11 +205,13 @@ impl SecondCall {
         let session = Box::new(Session::connect(invite, hop, edge.identity(hop), Instant::now()));
         let key = edge.calls.local_key(session.call_id(), session.local_tag());
         edge.calls.add_dialog(key, mailbox.clone());
+        edge.traces.join(key, *trace);
         registered.keys.push(key);
         Ok(Self {
             edge: Arc::clone(edge),
             mailbox,
             call: call.clone(),
+            trace: *trace,
             session,
             hop,
             offer_answer,
@@ -199,9 +229,10 @@ impl SecondCall {
         mut self,
         inputs: &mut mpsc::Receiver<CallInput>,
         registered: &mut Registered,
-        stop: &CancellationToken,
+        control: Control<'_>,
         has_more: bool,
     ) -> Carried {
+        let Control { stop, digits } = control;
         let mut stopped = false;
         let mut try_until = has_more.then(|| Instant::now() + TRY);
         loop {
@@ -247,12 +278,21 @@ impl SecondCall {
                     self.session.hang_up(None, now);
                 }
                 input = inputs.recv() => match input {
+                    Some(CallInput::Sip(message)) if !believes(&self.session, self.hop, &message) => {
+                        self.edge.counters.count(Counter::DroppedSource);
+                    }
                     Some(CallInput::Sip(message)) => take(&self.edge, &mut self.session, *message, now),
                     Some(CallInput::Media(MediaEvent::Timeout { .. })) => {
                         self.session.hang_up(None, now);
                     }
+                    Some(CallInput::Media(MediaEvent::Digit { digit, .. })) => {
+                        tell(&self.call, SecondEvent::Digit(digit)).await;
+                    }
                     Some(CallInput::Unsent(hop)) => self.session.handle_transport_error(hop, now),
                     Some(_) | None => {}
+                },
+                Some(digit) = digits.recv() => if let Some(leg) = &self.leg {
+                    leg.send_digits(digit.to_string());
                 },
                 () = until(try_until) => {
                     try_until = None;
@@ -271,6 +311,7 @@ impl SecondCall {
         let session = Box::new(Session::connect(invite, self.hop, identity, Instant::now()));
         let key = self.edge.calls.local_key(session.call_id(), session.local_tag());
         self.edge.calls.add_dialog(key, self.mailbox.clone());
+        self.edge.traces.join(key, self.trace);
         flush(&self.edge, &mut self.session);
         let earlier = std::mem::replace(&mut self.session, session);
         let keys = std::mem::replace(&mut registered.keys, vec![key]);
@@ -298,6 +339,11 @@ impl SecondCall {
                 self.update(&sdp);
             }
             Event::Modified { status, sdp: Some(sdp) } if status.is_success() => self.update(&sdp),
+            Event::Info { content_type, body } => {
+                if let Some(MediaEvent::Digit { digit, .. }) = Call::info_digit(&content_type, &body) {
+                    tell(&self.call, SecondEvent::Digit(digit)).await;
+                }
+            }
             // A leg that was transferred to is not transferred on.
             Event::Refer { .. } => {
                 self.session.refuse_refer(&Refusal::new(StatusCode(603)), Instant::now());
@@ -343,7 +389,7 @@ impl SecondCall {
                 negotiated: negotiated.clone(),
                 agent: Agent::Linked(Arc::clone(link)),
                 seed: random(),
-                believed: believed(&self.edge, self.trunk, self.hop, &socket),
+                believed: believed(&self.edge, self.trunk, self.hop, Some(&socket)),
                 initial_timeout: media.initial_timeout,
                 timeout: media.timeout,
                 tap: false,
@@ -362,8 +408,8 @@ impl SecondCall {
 
     async fn hand_over(self, negotiated: Negotiated, registered: &mut Registered) {
         let keys = std::mem::take(&mut registered.keys);
-        let Self { edge, call, session, hop, offer_answer, .. } = self;
-        let taken = Taken { session, hop, offer_answer, negotiated, keys };
+        let Self { edge, call, session, hop, trunk, offer_answer, .. } = self;
+        let taken = Taken { session, hop, trunk, offer_answer, negotiated, keys };
         if let Err(unsent) = call.send(CallInput::Second(SecondEvent::Taken(Box::new(taken)))).await
             && let CallInput::Second(event) = unsent.0
         {
@@ -405,7 +451,7 @@ fn let_go(edge: &Arc<Edge>, mut session: Box<Session>, keys: Vec<Key>, grace: Du
             let due = session.poll_timeout().map_or(patience, |due| due.min(patience));
             tokio::select! {
                 input = inputs.recv() => if let Some(CallInput::Sip(message)) = input {
-                    session.handle_message(message.0, message.1, Instant::now());
+                    take(&edge, &mut session, *message, Instant::now());
                 },
                 () = until(Some(due)) => session.handle_timeout(Instant::now()),
                 () = edge.stop.cancelled() => return,

@@ -3,42 +3,53 @@
 
 use std::time::{Duration, Instant};
 
-use cluster::CallError;
+use cluster::{CallError, TransferTo};
 use media::session::Agent;
 use model::{
     Conversation, DecisionId, DecisionRecord, Direction, E164, RuleResult, Step, Timestamp, TransferMode,
 };
-use signaling::{EndCause, Ended, Referral, Refusal, StatusCode};
+use signaling::{EndCause, Ended, Referral, StatusCode};
 
 use super::Call;
-use super::second_leg::{self, Audio, Plan, SecondEvent, SecondLeg, Taken};
+use super::attended::Partner;
+use super::second_leg::{self, Audio, Plan, SecondEvent, SecondLeg};
 use crate::agent_link::ToAgent;
 use crate::bridge;
+use crate::calls::Mailbox;
 use crate::listener;
 use crate::sip_status::OurReason;
 use crate::transfer_target::{self, Denied, Destination};
 
-/// How long the target of a REFER of the peer's may ring.
-const REFERRED_RING: Duration = Duration::from_secs(60);
 /// How long a peer that took a REFER and reports nothing may take to hang up.
 const UNFOLLOWED: Duration = Duration::from_secs(5);
 
 /// A transfer under way.
 pub(super) struct Transfer {
-    destination: Destination,
+    pub(super) destination: Destination,
     /// Whom to, as it is told.
-    to: String,
-    mode: TransferMode,
-    timeout: Duration,
-    stage: Stage,
-    until: Option<Instant>,
-    steps: Vec<Step>,
-    /// Dropping it hangs up.
-    _second: Option<SecondLeg>,
+    pub(super) to: String,
+    pub(super) mode: TransferMode,
+    pub(super) timeout: Duration,
+    pub(super) stage: Stage,
+    pub(super) until: Option<Instant>,
+    pub(super) steps: Vec<Step>,
+    pub(super) second: Option<Other>,
+    /// The other call of an attended transfer, until it is joined.
+    pub(super) consulted: Option<Mailbox>,
+}
+
+/// Who is to have the call. Dropping it hangs up.
+pub(super) enum Other {
+    /// Somebody called for it.
+    Leg(SecondLeg),
+    /// The other side of another call.
+    Partner(Partner),
 }
 
 #[derive(Clone, Copy)]
-enum Stage {
+pub(super) enum Stage {
+    /// The other call is asked whom it is with.
+    Asking,
     /// Our REFER is out.
     Referring {
         /// And the peer has taken it.
@@ -55,7 +66,27 @@ enum Stage {
 }
 
 impl Transfer {
-    fn step(&mut self, rule: &'static str, result: RuleResult, detail: String) {
+    pub(super) fn new(
+        to: String,
+        destination: Destination,
+        mode: TransferMode,
+        timeout: Duration,
+        now: Instant,
+    ) -> Self {
+        Self {
+            to,
+            destination,
+            mode,
+            timeout,
+            stage: Stage::Referring { accepted: false },
+            until: Some(now + timeout),
+            steps: Vec::new(),
+            second: None,
+            consulted: None,
+        }
+    }
+
+    pub(super) fn step(&mut self, rule: &'static str, result: RuleResult, detail: String) {
         self.steps.push(Step { rule: rule.into(), result, detail });
     }
 
@@ -65,7 +96,7 @@ impl Transfer {
             Stage::Referred | Stage::Bridged => true,
             // Carriers hang up as soon as they have taken the REFER, before they report anything.
             Stage::Referring { accepted } => accepted && ended.cause == EndCause::ByeFromPeer,
-            Stage::Dialling | Stage::Following => false,
+            Stage::Asking | Stage::Dialling | Stage::Following => false,
         }
     }
 
@@ -78,6 +109,15 @@ impl Transfer {
     /// Whether a second leg of ours carries it.
     pub(super) fn is_bridged(&self) -> bool {
         matches!(self.stage, Stage::Bridged)
+    }
+
+    /// The caller has pressed a digit: who is bridged to the caller hears it.
+    pub(super) fn press(&self, digit: char) {
+        match self.second.as_ref().filter(|_| self.is_bridged()) {
+            Some(Other::Leg(leg)) => leg.press(digit),
+            Some(Other::Partner(partner)) => partner.press(digit),
+            None => {}
+        }
     }
 
     pub(super) fn until(&self) -> Option<Instant> {
@@ -103,24 +143,20 @@ impl Call {
         if self.transfer.is_some() {
             return Err(CallError::Transferring);
         }
+        let to = match &asked.to {
+            TransferTo::Target(target) => target,
+            TransferTo::Call(other) => return self.attend(*other, asked, now),
+        };
         let directory = self.edge.directory.load();
         let trunk = self.conversation.trunk_id.and_then(|id| directory.trunk(id));
         let organization = self.conversation.organization_id;
-        let destination = transfer_target::asked(&directory, organization, trunk, self.hop, &asked.to)
+        let destination = transfer_target::asked(&directory, organization, trunk, self.hop, to)
             .map_err(|Denied(_)| CallError::TargetRefused)?;
         if asked.mode == TransferMode::Bridge && destination.trunk.is_none() {
             return Err(CallError::NoWayOut);
         }
-        self.transfer = Some(Box::new(Transfer {
-            to: asked.to.to_string(),
-            destination,
-            mode: asked.mode,
-            timeout: asked.timeout,
-            stage: Stage::Referring { accepted: false },
-            until: Some(now + asked.timeout),
-            steps: Vec::new(),
-            _second: None,
-        }));
+        let transfer = Transfer::new(to.to_string(), destination, asked.mode, asked.timeout, now);
+        self.transfer = Some(Box::new(transfer));
         if asked.mode == TransferMode::Bridge {
             self.bridge(now);
         } else {
@@ -144,20 +180,12 @@ impl Call {
         if caller_id.is_some() {
             self.dial_as = caller_id;
         }
-        self.transfer = Some(Box::new(Transfer {
-            to,
-            destination,
-            mode: TransferMode::Bridge,
-            timeout,
-            stage: Stage::Referring { accepted: false },
-            until: Some(now + timeout),
-            steps: Vec::new(),
-            _second: None,
-        }));
+        let transfer = Transfer::new(to, destination, TransferMode::Bridge, timeout, now);
+        self.transfer = Some(Box::new(transfer));
         self.bridge(now);
     }
 
-    fn send_refer(&mut self, now: Instant) {
+    pub(super) fn send_refer(&mut self, now: Instant) {
         let Some(transfer) = &self.transfer else { return };
         let uri = transfer.destination.uri.clone();
         if !self.session.refer(&uri, now) {
@@ -175,11 +203,13 @@ impl Call {
                 transfer.step("refer", RuleResult::Pass, "taken, without reports".to_owned());
                 transfer.stage = Stage::Referred;
                 transfer.until = Some(now + UNFOLLOWED);
+                transfer.replaced();
             }
             Referral::Done(Some(status)) if status.is_success() => {
                 transfer.step("refer", RuleResult::Pass, format!("the target answered {status}"));
                 transfer.stage = Stage::Referred;
                 transfer.until = None;
+                transfer.replaced();
                 self.end(OurReason::Transfer, now);
             }
             Referral::Refused(status) => {
@@ -197,6 +227,9 @@ impl Call {
 
     /// A second call is the other way, unless the target has been asked already.
     fn refer_failed(&mut self, status: StatusCode, asked: bool, now: Instant) {
+        if self.may_join() {
+            return self.join_partner(now);
+        }
         let bridges = self
             .transfer
             .as_ref()
@@ -216,13 +249,13 @@ impl Call {
             && let Some(transfer) = self.transfer.as_deref_mut()
         {
             transfer.stage = Stage::Dialling;
-            transfer._second = Some(leg);
+            transfer.second = Some(Other::Leg(leg));
             transfer.until = Some(now + transfer.timeout);
         }
     }
 
     /// Places the second leg; where it cannot be, the transfer has failed.
-    fn dial(&mut self, audio: Audio, now: Instant) -> Option<SecondLeg> {
+    pub(super) fn dial(&mut self, audio: Audio, now: Instant) -> Option<SecondLeg> {
         let transfer = self.transfer.as_deref_mut()?;
         let destination = transfer.destination.clone();
         let Some((trunk, carrier)) = destination.trunk.clone() else {
@@ -243,7 +276,8 @@ impl Call {
             conversation.agent_number = Some(number);
         }
         let call = self.mailbox.clone();
-        let plan = Plan { destination, carrier, conversation, audio, call, _permit: permit };
+        let trace = super::trace_key(&self.edge, &self.session);
+        let plan = Plan { destination, carrier, conversation, audio, call, trace, _permit: permit };
         Some(second_leg::place(&self.edge, plan))
     }
 
@@ -260,6 +294,7 @@ impl Call {
                 }
             }
             SecondEvent::Bridged => self.join(),
+            SecondEvent::Digit(digit) => self.press(digit),
             SecondEvent::Taken(taken) if following => self.take_over(*taken, now),
             taken @ SecondEvent::Taken(_) => second_leg::discard(&self.edge, taken),
             SecondEvent::NotPlaced(failure) => {
@@ -286,9 +321,15 @@ impl Call {
         if !matches!(transfer.stage, Stage::Dialling) {
             return;
         }
+        let detail = format!("{} answered and is bridged", transfer.to);
+        self.joined(detail);
+    }
+
+    /// The agent has handed the caller on.
+    pub(super) fn joined(&mut self, detail: String) {
+        let Some(transfer) = self.transfer.as_deref_mut() else { return };
         transfer.stage = Stage::Bridged;
         transfer.until = None;
-        let detail = format!("{} answered and is bridged", transfer.to);
         transfer.step("second_leg", RuleResult::Pass, detail.clone());
         if let (Some(leg), Some(link)) = (&self.leg, self.bridge.take()) {
             leg.set_agent(Agent::Linked(link));
@@ -301,8 +342,16 @@ impl Call {
         self.decide_transfer(StatusCode(200), "transferred", "Nothing is to be changed.");
     }
 
+    /// Who is bridged to the caller has pressed a digit.
+    pub(super) fn press(&self, digit: char) {
+        let bridged = self.transfer.as_ref().is_some_and(|transfer| transfer.is_bridged());
+        if let Some(leg) = self.leg.as_ref().filter(|_| bridged) {
+            leg.send_digits(digit.to_string());
+        }
+    }
+
     /// The call goes on with the agent, as if nothing had been.
-    fn transfer_failed(&mut self, status: StatusCode, now: Instant) {
+    pub(super) fn transfer_failed(&mut self, status: StatusCode, now: Instant) {
         let Some(transfer) = self.transfer.as_deref_mut() else { return };
         let told = transfer.steps.last().map_or_else(|| status.to_string(), |step| step.detail.clone());
         let note = format!("transfer to {} failed: {told}", transfer.to);
@@ -344,6 +393,10 @@ impl Call {
                 self.refer_failed(StatusCode(408), accepted, now);
             }
             Stage::Referred => self.end(OurReason::Transfer, now),
+            Stage::Asking => {
+                transfer.step("consultation", RuleResult::Fail, "the other call said nothing".to_owned());
+                self.transfer_failed(StatusCode(480), now);
+            }
             Stage::Dialling | Stage::Following => {
                 let detail = "the target did not answer in time".to_owned();
                 transfer.step("second_leg", RuleResult::Fail, detail);
@@ -353,109 +406,7 @@ impl Call {
         }
     }
 
-    /// A REFER of the peer: followed where its trunk allows transfers, to the organization's own numbers and gateways.
-    pub(super) fn on_refer(&mut self, target: &str, now: Instant) {
-        let directory = self.edge.directory.load();
-        let trunk = self.conversation.trunk_id.and_then(|id| directory.trunk(id));
-        let allowed =
-            trunk.is_some_and(|t| t.inbound_config.as_ref().is_some_and(|config| config.allow_transfers));
-        let mut shown: String = target.chars().filter(|c| !c.is_control()).take(128).collect();
-        if shown.is_empty() {
-            shown.push('-');
-        }
-        let refused = |status, reason, advice, detail: &str| (status, reason, advice, detail.to_owned());
-        let verdict = if !allowed {
-            Err(refused(
-                603,
-                "transfer_not_allowed",
-                "Set the trunk's inbound_config.allow_transfers if its carrier is to transfer calls.",
-                "the trunk does not allow transfers",
-            ))
-        } else if self.transfer.is_some() {
-            Err(refused(491, "transfer_pending", "Wait for the first transfer.", "a transfer is under way"))
-        } else {
-            let ours = self.own_hosts();
-            let organization = self.conversation.organization_id;
-            transfer_target::referred(&directory, organization, trunk, &ours, target).map_err(|denied| {
-                refused(
-                    403,
-                    "transfer_target_refused",
-                    "Calls are transferred to the organization's own numbers, on trunks with outbound_config, and to users at its trunks' addresses.",
-                    denied.0,
-                )
-            })
-        };
-        let step = |result, detail| Step { rule: "refer_to".into(), result, detail };
-        match verdict {
-            Err((status, reason, advice, detail)) => {
-                self.session.refuse_refer(&Refusal::new(StatusCode(status)), now);
-                let steps = vec![step(RuleResult::Fail, detail)];
-                self.write_decision(shown, steps, StatusCode(status), reason, advice);
-            }
-            Ok(destination) => {
-                self.transfer = Some(Box::new(Transfer {
-                    to: destination.uri.clone(),
-                    destination,
-                    mode: TransferMode::Bridge,
-                    timeout: REFERRED_RING,
-                    stage: Stage::Referred,
-                    until: Some(now + REFERRED_RING),
-                    steps: vec![step(RuleResult::Pass, shown)],
-                    _second: None,
-                }));
-                self.session.accept_refer(now);
-                if let Some(leg) = self.dial(Audio::TakeOver(self.rtp_port), now)
-                    && let Some(transfer) = self.transfer.as_deref_mut()
-                {
-                    transfer.stage = Stage::Following;
-                    transfer._second = Some(leg);
-                } else {
-                    self.session.notify_refer(StatusCode(503), now);
-                }
-            }
-        }
-    }
-
-    /// Hosts of Request-URIs that are ours.
-    fn own_hosts(&self) -> Vec<String> {
-        let settings = &self.edge.settings;
-        let (host, _) = self.edge.reachable_at(self.hop);
-        settings.domains.iter().chain(&settings.domain).cloned().chain([host]).collect()
-    }
-
-    /// The second leg is the call from now on: the agent's audio moves there, and the first leg ends.
-    fn take_over(&mut self, taken: Taken, now: Instant) {
-        self.session.notify_refer(StatusCode(200), now);
-        super::flush(&self.edge, &mut self.session);
-        let Some(mut transfer) = self.transfer.take() else { return };
-        let detail = format!("{} answered and has taken the call", transfer.to);
-        transfer.step("second_leg", RuleResult::Pass, detail.clone());
-        self.transfer = Some(transfer);
-        self.decide_transfer(StatusCode(200), "referred", "Nothing is to be changed.");
-        self.transfer = None;
-        self.note(format!("transfer by the other side: {detail}"));
-        self.change_dialog(taken);
-    }
-
-    /// Another dialog takes the place of the call's, which is left to its end.
-    pub(super) fn change_dialog(&mut self, taken: Taken) {
-        let Taken { session, hop, offer_answer, negotiated, keys } = taken;
-        for &key in &keys {
-            self.edge.calls.add_dialog(key, self.mailbox.clone());
-        }
-        let earlier = std::mem::replace(&mut self.session, session);
-        let key = super::trace_key(&self.edge, &earlier);
-        self.edge.traces.carry_on(key, super::trace_key(&self.edge, &self.session));
-        self.more_keys.extend(keys);
-        second_leg::leave(&self.edge, earlier, vec![key]);
-        self.hop = hop;
-        self.offer_answer = offer_answer;
-        self.offered = false;
-        self.open_leg(negotiated, Instant::now());
-        self.record();
-    }
-
-    fn note(&mut self, text: String) {
+    pub(super) fn note(&mut self, text: String) {
         /// Notes of transfers that a conversation keeps.
         const MOST: usize = 16;
         if self.conversation.notes.len() < MOST {
@@ -498,6 +449,7 @@ impl Call {
             reason: reason.to_owned(),
             advice: advice.to_owned(),
             sip_call_id: conversation.sip_call_id.clone(),
+            messages: Vec::new(),
         });
     }
 }
