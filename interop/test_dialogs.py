@@ -1,6 +1,7 @@
 """What happens inside a call: it is held, moved, refreshed, transferred, and its audio is right at every step."""
 import re
 import secrets
+import struct
 import threading
 import time
 
@@ -167,6 +168,39 @@ def invites(carrier):
     return [r for r in carrier.requests if r.startswith("INVITE ")]
 
 
+def press(ear, event):
+    """A telephone-event with its end packets."""
+    stamp = secrets.randbits(31)
+    for n, (end, duration) in enumerate([(0, 160), (0, 480), (0x80, 800), (0x80, 800), (0x80, 800)]):
+        ear.socket.sendto(struct.pack("!BBHIIBBH", 0x80, 101, (ear.numbers[1] + n) & 0xFFFF, stamp, ear.numbers[0], event, end | 10, duration), ear.remote)
+    ear.numbers[1] += 5
+
+
+def pressed(ear, seconds=1.0):
+    """The events that come within a time."""
+    seen, deadline = {}, time.monotonic() + seconds
+    ear.socket.settimeout(0.2)
+    while time.monotonic() < deadline:
+        try:
+            packet = ear.socket.recv(2048)
+        except TimeoutError:
+            continue
+        if packet[1] & 0x7F == 101:
+            seen[struct.unpack("!I", packet[4:8])[0]] = packet[12]
+    return list(seen.values())
+
+
+def unheard(*ears):
+    """Forgets what came meanwhile."""
+    for ear in ears:
+        ear.socket.setblocking(False)
+        try:
+            while True:
+                ear.socket.recv(2048)
+        except BlockingIOError:
+            pass
+
+
 def test_a_refused_refer_is_bridged_and_heard_both_ways(binary):
     with Tandem(binary) as t:
         carrier = carrier_that(accepts)
@@ -183,6 +217,14 @@ def test_a_refused_refer_is_bridged_and_heard_both_ways(binary):
         both_say(ear, 440, carrier.rtp, 700, 1.0)
         ear.hears(700)
         carrier.rtp.hears(440)
+        # Digits cross it, each way, by RTP and by INFO.
+        press(ear, 5)
+        assert pressed(carrier.rtp) == [5]
+        press(carrier.rtp, 11)
+        assert pressed(ear) == [11]
+        assert status(peer.ask("INFO", "Signal=7\r\nDuration=160\r\n", kind="application/dtmf-relay")) == 200
+        assert pressed(carrier.rtp) == [7]
+        unheard(ear, carrier.rtp)
         # The first leg is held and resumed meanwhile.
         peer.ask("INVITE", offer("127.0.0.1", ear.port, direction="sendonly"))
         peer.ack()
@@ -197,6 +239,10 @@ def test_a_refused_refer_is_bridged_and_heard_both_ways(binary):
         assert "+14155550199" in call["reason"] and call["ended_by"] == "caller", call
         reasons = [d["reason"] for d in t.ok("GET", f"/core/trunks/{call['trunk_id']}/decisions")]
         assert "transferred" in reasons, reasons
+        # Both legs are in the call's ladder.
+        ladder = lambda: [m["start_line"] for m in t.ok("GET", f"/core/conversations/{id}/trace")["messages"]]
+        both = wait_for("the second leg's end", 3, lambda: (lambda l: l if sum(x.startswith("BYE") for x in l) >= 2 else None)(ladder()))
+        assert any(x.startswith("INVITE sip:+14155550199@") for x in both) and any(x.startswith("REFER") for x in both), both
 
 
 def test_a_target_that_does_not_answer_leaves_the_caller_with_the_agent(binary):
@@ -230,6 +276,61 @@ def test_a_target_that_does_not_answer_leaves_the_caller_with_the_agent(binary):
         assert status(peer.ask("BYE")) == 200
         t.conversation(id, "completed")
         assert t.request("POST", f"{path}/transfer", {"to": "+14155550199"})[0] == 409
+
+
+def consulting(t, carrier):
+    """A caller with the agent, and somebody the agent has called: both live."""
+    peer = called(t)
+    ear, id = peer.ears(), live(t)
+    agent = t.ok("GET", f"/core/conversations/{id}")["agent_id"]
+    other = t.ok("POST", "/core/conversations", {"channel": "telephone", "user_id": "+14155550199", "agent_id": agent})["conversation"]["id"]
+    t.conversation(other, "in_progress")
+    return peer, ear, id, other
+
+
+def test_whom_the_agent_has_consulted_gets_the_caller(binary):
+    with Tandem(binary) as t:
+        carrier = carrier_that(accepts)
+        numbered(t, carrier)
+        peer, ear, id, other = consulting(t, carrier)
+        path = f"/core/conversations/{id}/transfer"
+        for body, wanted in [({"to_conversation": id}, 409), ({"to_conversation": "01890000-0000-7000-8000-000000000000"}, 422), ({"to": "+14155550199", "to_conversation": other}, 422)]:
+            assert t.request("POST", path, body)[0] == wanted, body
+        # By REFER with Replaces: the carrier is told which dialog the caller is to take over.
+        t.ok("POST", path, {"to_conversation": other})
+        refer = peer.asked("REFER")
+        invite = invites(carrier)[0]
+        ours = re.search(r"tag=([^;>\s]+)", header(invite, "From")).group(1)
+        assert header(refer, "Refer-To") == f"<sip:carrier@127.0.0.1:{carrier.address[1]}?Replaces={header(invite, 'Call-ID')}%3Bto-tag%3Dcarrier%3Bfrom-tag%3D{ours}>", refer
+        # Refused, and the audio of both is joined instead.
+        peer.reply(refer, "405 Method Not Allowed")
+        wait_for("the join", 5, lambda: any("joined" in n for n in t.ok("GET", f"/core/conversations/{id}")["notes"]))
+        both_say(ear, 440, carrier.rtp, 700, 1.0)
+        ear.hears(700)
+        carrier.rtp.hears(440)
+        press(ear, 3)
+        assert pressed(carrier.rtp) == [3]
+        press(carrier.rtp, 4)
+        assert pressed(ear) == [4]
+        assert status(peer.ask("BYE")) == 200
+        wait_for("the other one's BYE", 5, lambda: carrier.hung_up)
+        for one in (id, other):
+            assert t.conversation(one, "transferred")["reason"].startswith("transferred to "), one
+
+
+def test_a_carrier_that_replaces_the_consultation_ends_both(binary):
+    with Tandem(binary) as t:
+        carrier = carrier_that(accepts)
+        numbered(t, carrier)
+        peer, ear, id, other = consulting(t, carrier)
+        t.ok("POST", f"/core/conversations/{id}/transfer", {"to_conversation": other, "mode": "refer"})
+        peer.reply(peer.asked("REFER"), "202 Accepted")
+        peer.notify("SIP/2.0 200 OK", "terminated;reason=noresource")
+        peer.reply(peer.asked("BYE"), "200 OK")
+        t.conversation(id, "transferred")
+        # Its dialog was replaced, and who forgets to say so is hung up on.
+        wait_for("the consultation's end", 8, lambda: carrier.hung_up)
+        t.conversation(other, "completed")
 
 
 HOSTILE = [
@@ -303,6 +404,23 @@ def test_an_invite_with_replaces_takes_the_place_of_a_call(binary):
         assert live(t) == id
         assert status(other.ask("BYE")) == 200
         t.conversation(id, "completed")
+
+
+def test_who_takes_a_call_over_from_behind_a_nat_is_heard(binary):
+    with Tandem(binary) as t:
+        numbered(t, allow_transfers=True, allowed_addresses=["127.0.0.0/8"])
+        peer = called(t)
+        ear = peer.ears()
+        ear.say(440, 0.3)
+        ours = re.search(r"tag=([^;>\s]+)", peer.to_line).group(1)
+        # Its description names what only its own network knows.
+        other = Peer(t.udp, NUMBER, f"Replaces: {peer.id};to-tag={ours};from-tag={peer.tag}\r\nRequire: replaces\r\n", source="127.0.0.3", body=offer("10.9.9.9", 4000))
+        assert other.final() == 200, other.answer
+        peer.reply(peer.asked("BYE"), "200 OK")
+        heard = other.ears()
+        heard.say(700, 0.8)
+        heard.hears(700)
+        assert status(other.ask("BYE")) == 200
 
 
 def test_a_reliable_183_is_acknowledged_and_its_answer_taken(binary):

@@ -2,6 +2,7 @@
 import json
 import os
 import socket
+import ssl
 import struct
 import time
 import urllib.request
@@ -10,6 +11,8 @@ from hostile import Raw, authorization, challenges, metric, rtp
 from sip import Call, Carrier, header, sdp, status
 from tandem import Tandem, wait_for
 from test_inbound import number_on_trunk
+from test_transports import tls_node
+from transports import Authority, Call as StreamCall
 
 NUMBER = "+14155550100"
 
@@ -127,6 +130,73 @@ def test_strangers_get_nothing_at_all_in_drop_mode(binary):
         assert Call(t.udp, agent, source="127.0.0.3").final() == 200
 
 
+def closed_unread(node, source, data=b""):
+    """Whether a connection is closed at once, without a byte."""
+    with socket.socket() as c:
+        c.bind((source, 0))
+        c.settimeout(3)
+        try:
+            c.connect(node)
+            if data:
+                c.sendall(data)
+            return c.recv(100) == b""
+        except ConnectionResetError:
+            return True
+        except socket.timeout:
+            return False
+
+
+def test_strangers_get_no_handshake_where_nothing_is_for_them(binary):
+    authority = Authority()
+    with tls_node(binary, authority, "sip.unknown_sources=drop") as t:
+        number_on_trunk(t, ["127.0.0.2"])
+        hello = ssl.MemoryBIO()
+        client = authority.client().wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost")
+        try:
+            client.do_handshake()
+        except ssl.SSLWantReadError:
+            hello = hello.read()
+        options = Raw(t.udp).request("OPTIONS", "x").encode()
+        for node, data in ((t.tcp, b""), (t.tcp, options), (t.tls, b""), (t.tls, hello)):
+            assert closed_unread(node, "127.0.0.3", data), (node, data[:20])
+        wait_for("the counter", 3, lambda: metric(t, "sip_conn_closed_total", reason="src_not_allowed") == 4)
+        for node, transport in ((t.tcp, "tcp"), (t.tls, "tls")):
+            c = socket.create_connection(node, 5, source_address=("127.0.0.2", 0))
+            c = authority.client().wrap_socket(c, server_hostname="localhost") if transport == "tls" else c
+            call = StreamCall(node, NUMBER, transport, c)
+            assert call.final() == 200
+            call.bye()
+        # An agent's address is open to all, so whoever comes may be its caller.
+        agent = t.deployed()
+        c = socket.create_connection(t.tls, 5, source_address=("127.0.0.3", 0))
+        assert StreamCall(t.tls, agent, "tls", authority.client().wrap_socket(c, server_hostname="localhost")).final() == 200
+
+
+def test_handshakes_of_a_stranger_have_a_rate_and_a_carriers_have_none(binary):
+    authority = Authority()
+    with tls_node(binary, authority) as t:
+        number_on_trunk(t, ["127.0.0.2"])
+        client = authority.client()
+
+        def shakes(source, count):
+            done = 0
+            for _ in range(count):
+                with socket.create_connection(t.tls, 5, source_address=(source, 0)) as c:
+                    try:
+                        client.wrap_socket(c, server_hostname="localhost").close()
+                        done += 1
+                    except (ConnectionError, ssl.SSLError):
+                        pass
+            return done
+        begun = time.monotonic()
+        strangers = shakes("127.0.0.66", 150)
+        seconds = time.monotonic() - begun
+        assert 20 <= strangers <= 20 * (seconds + 2) < 150, (strangers, seconds)
+        assert metric(t, "sip_conn_closed_total", reason="tls_handshake_rate") == 150 - strangers
+        assert shakes("127.0.0.2", 60) == 60
+        wait_for("the stranger's next one", 3, lambda: shakes("127.0.0.66", 1))
+
+
 def test_a_flood_of_refusals_does_not_lock_out_who_would_be_accepted(binary):
     with Tandem(binary, ["sip.refusals=20/10s"]) as t:
         agent = t.deployed()
@@ -207,6 +277,39 @@ def packets(pcap):
         found.append(body[8:] if packet[9] == 17 else body[20:])
         at += 16 + length
     return found
+
+
+def test_a_refused_invite_can_be_told_message_by_message(binary):
+    with Tandem(binary) as t:
+        trunk = with_digest(t, ["127.0.0.2"])
+        raw = Raw(t.udp, "127.0.0.2")
+        challenge = challenges(raw.ask(raw.request("INVITE", NUMBER)))["MD5"]
+        raw.ask(raw.request("INVITE", NUMBER, authorization(challenge, "carrier", "wrong", raw.uri), cseq=2))
+        assert Call(t.udp, NUMBER, source="127.0.0.3").final() == 403
+        path = f"/core/trunks/{trunk}/decisions"
+        found = wait_for("the decisions", 3, lambda: (lambda d: d if len(d) >= 3 else None)(t.ok("GET", path)))
+        assert all("messages" not in d for d in found)
+        for reason, status_line, of in (("src_not_allowed", "SIP/2.0 403 ", "127.0.0.3"), ("credentials_wrong", "SIP/2.0 401 ", "127.0.0.2")):
+            decision = next(d for d in found if d["reason"] == reason)
+            trace = t.ok("GET", f"{path}/{decision['id']}/trace")
+            assert trace["decision"] == decision
+            received, sent = trace["messages"]
+            assert received["direction"] == "received" and received["raw"].startswith(f"INVITE sip:{NUMBER}@") and received["remote_address"].startswith(of + ":"), received
+            assert sent["direction"] == "sent" and sent["raw"].startswith(status_line), sent
+            pcap = raw_get(t, f"{path}/{decision['id']}/trace?format=pcap")
+            assert packets(pcap) == [m["raw"].encode() for m in trace["messages"]]
+        # The guess at the password is masked.
+        assert "Authorization: Digest ***" in received["raw"] and "wrong" not in received["raw"] and "nonce" not in received["raw"], received["raw"]
+        # Media that cannot be agreed on is told, too.
+        assert Call(t.udp, NUMBER, source="127.0.0.3").final() == 403
+        open_trunk = number_on_trunk(t, ["127.0.0.0/8"], "+14155550109")
+        assert Call(t.udp, "+14155550109", body=sdp("127.0.0.1", 4000, "RTP/SAVP")).final() == 488
+        decision = wait_for("the decision", 3, lambda: t.ok("GET", f"/core/trunks/{open_trunk}/decisions"))[0]
+        lines = [m["start_line"] for m in t.ok("GET", f"/core/trunks/{open_trunk}/decisions/{decision['id']}/trace")["messages"]]
+        assert lines[0].startswith("INVITE ") and any(l.startswith("SIP/2.0 488") for l in lines), lines
+        assert t.request("GET", f"{path}/{decision['id']}/trace")[0] == 404
+        poor = t.admin("key", "create", "--org", t.org, "--scope", "trunks:read")
+        assert t.request("GET", f"{path}/{found[0]['id']}/trace", key=poor)[0] == 403
 
 
 def test_secrets_are_in_no_trace_and_every_message_goes_to_homer(binary):
@@ -312,6 +415,39 @@ def test_strangers_rtp_leaks_nothing_and_gets_nothing_in(binary):
             pass
         # Half of them RTP proper from a source that is not believed, and at least those are counted.
         wait_for("the counter", 3, lambda: metric(t, "rtp_dropped_total", reason="src_mismatch") >= calls * 18 * 2)
+
+
+def test_a_victim_that_sdp_names_gets_no_flood(binary):
+    with Tandem(binary) as t:
+        agent = t.deployed({"runtime": {"type": "play", "tones": [{"hz": 440, "ms": 20000}]}})
+        victim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        victim.bind(("127.0.0.77", 0))
+        victim.settimeout(2)
+        call = Call(t.udp, agent, body=sdp("127.0.0.77", victim.getsockname()[1]))
+        assert call.final() == 200
+        packets = 0
+        try:
+            while victim.recv(2048):
+                packets += 1
+        except socket.timeout:
+            pass
+        assert 100 < packets <= 250, packets
+        assert metric(t, "rtp_suppressed_total") > 10
+        call.bye()
+
+
+def test_two_calls_cannot_be_made_to_talk_to_each_other(binary):
+    with Tandem(binary) as t:
+        agent = t.deployed()
+        call = Call(t.udp, agent)
+        assert call.final() == 200
+        ip, port = call.rtp.remote
+        for offered in (port, port + 1):
+            other = Call(t.udp, agent, body=sdp(ip, offered))
+            assert other.final() == 488, other.answer
+        call.bye()
+        # A port of that range that no call of ours has may be anybody's.
+        assert Call(t.udp, agent, body=sdp(ip, port + 100)).final() == 200
 
 
 def test_a_stale_sender_is_not_heard_in_the_next_call_on_its_port(binary):

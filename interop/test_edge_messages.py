@@ -248,3 +248,22 @@ def test_a_forged_bye_from_outside_the_trunks_list_ends_no_call(binary):
         other = Raw(t.udp, "127.0.0.4")
         assert status(other.ask(call.request("BYE", 9, branch="other"))) == 200
         wait_for("the end", 3, lambda: t.ok("GET", "/core/conversations?status=completed"))
+
+
+def test_a_forged_bye_ends_no_call_of_an_open_trunk_either(binary):
+    with Tandem(binary) as t:
+        number_on_trunk(t, None)
+        agent = t.deployed()
+        for user in ("+14155550100", agent):
+            call = Call(t.udp, user)
+            assert call.final() == 200
+            forger = Raw(t.udp, "127.9.9.9")
+            forger.send(call.request("BYE", 2, branch="forged"))
+            forger.send(call.request("INVITE", 3, sdp("127.9.9.9", 4000), branch="forged2"))
+            assert forger.receive(0.3) is None
+            call.rtp.talk(440, 0.3)
+            assert call.rtp.received == call.rtp.sent
+            # A proxy of the peer's beside it.
+            beside = Raw(t.udp, "127.0.0.9")
+            assert status(beside.ask(call.request("BYE", 9, branch="beside"))) == 200
+        assert metric(t, "sip_rx_dropped_total", reason="src_mismatch") >= 4
