@@ -2,7 +2,10 @@
 """Speech over a bad line: what comes back from an echo agent is scored (PESQ, P.862) against the clean voice, beside what
 plain silence in the place of lost packets scores; and on a clean line it is compared bit for bit.
 
-    bench/loss.py target/release/tandem [--loss 10] [--jitter 60] [--runs 3] [--packages DIR]
+    bench/loss.py target/release/tandem [--loss 10] [--jitter 60] [--runs 3] [--packages DIR] [--virtual EXAMPLE]
+
+With `--virtual target/release/examples/hear` the calls run in the example's virtual time instead: what the machine is
+busy with does not count then, and no node is asked but for the clean line.
 
 Needs what `bench/noise/run.py` needs. Each run is a voice of 10 s through its own losses and delays (uniform up to
 `--jitter` ms, which reorders), the same for both; the calls of a run are in progress at once. The silence filling is
@@ -12,12 +15,15 @@ import argparse
 import random
 import socket
 import struct
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from pesq import PesqError, pesq
 
 HERE = Path(__file__).resolve().parent
@@ -38,6 +44,7 @@ def main():
     arguments.add_argument("--jitter", type=float, default=60, help="milliseconds")
     arguments.add_argument("--runs", type=int, default=3, help="for each voice")
     arguments.add_argument("--packages", type=Path, default=HERE / "out" / "noise" / "packages", help="where bench/noise keeps its packages")
+    arguments.add_argument("--virtual", help="an example `hear` that is built already")
     options = arguments.parse_args()
     options.packages.mkdir(parents=True, exist_ok=True)
     voices = {name: samples for name, samples in corpus.voices(corpus.fetch(options.packages)).items() if not name.startswith("words")}
@@ -52,10 +59,13 @@ def main():
                 dice = random.Random(1000 * run + number)
                 network = [None if LEAD < n < len(payloads[name]) and dice.random() < options.loss / 100 else dice.random() * options.jitter / 1000
                            for n in range(len(payloads[name]) + TRAIL)]
+                found[name, "network"] = network
+                if options.virtual:
+                    found[name] = heard_in(options.virtual, voices[name], network)
+                    continue
                 leg = Call(t.udp, agent)
                 assert leg.final() == 200, leg.answer
                 threads.append(threading.Thread(target=lambda *a: found.__setitem__(a[0], echo(a[1], payloads[a[0]], a[2])), args=(name, leg, network)))
-                found[name, "network"] = network
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -64,7 +74,7 @@ def main():
                 network = found[name, "network"]
                 filled = [decode(p) if network[n] is not None else [0] * 160 for n, p in enumerate(payloads[name])]
                 silence.append(score(clean, np.concatenate(filled)))
-                ours.append(score(clean, whole(found[name])))
+                ours.append(score(clean, found[name] if options.virtual else whole(found[name])))
                 print(f"run {run} {name:12} silence {silence[-1]:.2f}  ours {ours[-1]:.2f}", flush=True)
         leg = Call(t.udp, agent)
         assert leg.final() == 200
@@ -76,6 +86,16 @@ def main():
     print(f"{'ok  ' if gain >= 0.5 else 'MISS'} PESQ gain {gain:.2f} (at least 0.5)")
     print(f"{'ok  ' if exact else 'MISS'} bit for bit without loss: {len(back)} of {len(payloads[name])} packets came back")
     sys.exit(0 if exact and gain >= 0.5 else 1)
+
+
+def heard_in(example, samples, network):
+    """The same in virtual time."""
+    with tempfile.TemporaryDirectory() as directory:
+        said, heard = f"{directory}/said.wav", f"{directory}/heard.wav"
+        soundfile.write(said, samples, corpus.RATE, subtype="PCM_16")
+        delays = ",".join("-" if delay is None else f"{1000 * delay:.3f}" for delay in network)
+        subprocess.run([example, said, heard, delays], check=True)
+        return soundfile.read(heard)[0] * 32768
 
 
 def encoded(samples):
