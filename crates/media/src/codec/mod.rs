@@ -1,9 +1,7 @@
-//! Codecs of the SIP leg. G.711 is ours, G.722 comes from `audio-codec` and Opus from libopus.
+//! Codecs of the SIP leg. G.711 and G.722 are ours, Opus is libopus.
 
 pub mod g711;
-
-use audio_codec::g722::{G722Decoder, G722Encoder};
-use audio_codec::{Decoder as _, Encoder as _};
+pub mod g722;
 
 use crate::resample::Rate;
 
@@ -122,7 +120,7 @@ impl Codec {
         match self {
             Self::Pcmu => Encoder::Pcmu,
             Self::Pcma => Encoder::Pcma,
-            Self::G722 => Encoder::G722(Box::new(G722Encoder::new())),
+            Self::G722 => Encoder::G722(Box::new(g722::Encoder::new())),
             Self::Opus => Encoder::Opus(opus_encoder()),
         }
     }
@@ -133,7 +131,7 @@ impl Codec {
         match self {
             Self::Pcmu => Decoder::Pcmu,
             Self::Pcma => Decoder::Pcma,
-            Self::G722 => Decoder::G722(Box::new(G722Decoder::new())),
+            Self::G722 => Decoder::G722(Box::new(g722::Decoder::new())),
             Self::Opus => Decoder::Opus(
                 opusic_c::Decoder::new(opusic_c::Channels::Mono, opusic_c::SampleRate::Hz16000).ok(),
             ),
@@ -163,7 +161,7 @@ pub enum Encoder {
     /// G.711 A-law.
     Pcma,
     /// G.722.
-    G722(Box<G722Encoder>),
+    G722(Box<g722::Encoder>),
     /// Opus; `None` when there was no memory for it, which says nothing.
     Opus(Option<opusic_c::Encoder>),
 }
@@ -180,12 +178,7 @@ impl Encoder {
         match self {
             Self::Pcmu => out.extend(samples.iter().map(|&s| g711::encode_ulaw(s))),
             Self::Pcma => out.extend(samples.iter().map(|&s| g711::encode_alaw(s))),
-            Self::G722(encoder) => {
-                let start = out.len();
-                out.resize(start + encoder.max_encode_bytes(samples.len()), 0);
-                let made = encoder.encode_into(samples, &mut out[start..]).unwrap_or(0);
-                out.truncate(start + made);
-            }
+            Self::G722(encoder) => encoder.encode(samples, out),
             Self::Opus(encoder) => {
                 // libopus' wrapper takes the bits of 16-bit samples as unsigned.
                 let mut bits = [0_u16; MAX_OPUS_SAMPLES];
@@ -212,7 +205,7 @@ pub enum Decoder {
     /// G.711 A-law.
     Pcma,
     /// G.722.
-    G722(Box<G722Decoder>),
+    G722(Box<g722::Decoder>),
     /// Opus; `None` when there was no memory for it, which hears nothing.
     Opus(Option<opusic_c::Decoder>),
 }
@@ -229,12 +222,7 @@ impl Decoder {
         match self {
             Self::Pcmu => out.extend(payload.iter().map(|&b| g711::decode_ulaw(b))),
             Self::Pcma => out.extend(payload.iter().map(|&b| g711::decode_alaw(b))),
-            Self::G722(decoder) => {
-                let start = out.len();
-                out.resize(start + decoder.max_decode_samples(payload.len()), 0);
-                let made = decoder.decode_into(payload, &mut out[start..]).unwrap_or(0);
-                out.truncate(start + made);
-            }
+            Self::G722(decoder) => decoder.decode(payload, out),
             Self::Opus(decoder) => {
                 if let Some(decoder) = decoder {
                     opus_decode(decoder, payload, MAX_OPUS_SAMPLES, false, out);
