@@ -78,6 +78,27 @@ impl Concealer {
         self.remember(&out[start..]);
     }
 
+    /// Appends so many samples in the place of lost ones when what follows on them is known: the pitch before turns into
+    /// the pitch after.
+    pub(crate) fn bridge(&mut self, samples: usize, next: &[i16], out: &mut Vec<i16>) {
+        if self.concealed == 0 {
+            self.begin();
+        }
+        let start = out.len();
+        let cycle = first_cycle(next, self.cycle.len());
+        for n in 0..samples {
+            let before = self.sample();
+            // So far before its first sample, a cycle of what follows was where it is again a cycle later.
+            let back = (samples - n) % cycle.len().max(1);
+            let after = cycle.get((cycle.len() - back) % cycle.len().max(1)).map_or(0.0, |s| f32::from(*s));
+            let part = 0.5 - 0.5 * (PI * (n as f32 + 0.5) / samples as f32).cos();
+            out.push(to_i16(before * (1.0 - part) + after * part));
+        }
+        // What follows goes on where this ends.
+        self.concealed = 0;
+        self.remember(&out[start..]);
+    }
+
     fn begin(&mut self) {
         let period = self.period();
         let blend = period / 4;
@@ -153,6 +174,21 @@ impl Concealer {
     }
 }
 
+/// The first pitch period of `audio`, which is about `expected` long.
+fn first_cycle(audio: &[i16], expected: usize) -> &[i16] {
+    let (shortest, longest) = (expected * 4 / 5, expected * 5 / 4);
+    // A quarter of a period at the least is compared.
+    let longest = longest.min(audio.len().saturating_sub(expected / 4));
+    let mut best = (f32::MIN, expected.min(audio.len()));
+    for lag in shortest.max(1)..=longest {
+        let found = correlation(&audio[..audio.len() - lag], &audio[lag..], 1);
+        if found > best.0 {
+            best = (found, lag);
+        }
+    }
+    &audio[..best.1]
+}
+
 /// Takes one pitch period out of `audio`, in place, or puts one in after it. Returns whether it could be done without
 /// being heard; `urgent` does it in any case. `audio` must hold at least 30 ms.
 pub(crate) fn change_length(rate: Rate, audio: &mut Vec<i16>, longer: bool, urgent: bool) -> bool {
@@ -226,6 +262,42 @@ mod tests {
                     as i16
             })
             .collect()
+    }
+
+    #[test]
+    fn a_gap_whose_other_side_is_known_is_bridged_better() {
+        let rate = Rate::Hz8000;
+        // The pitch moves, so that what is before the gap is out of step with what is behind it.
+        let mut phase = 0.0;
+        let real: Vec<i16> = (0..rate.samples(400))
+            .map(|n| {
+                phase += (130.0 + 60.0 * n as f32 / 3_200.0) / 8_000.0;
+                (1..12).map(|k| 3_000.0 / k as f32 * (2.0 * PI * k as f32 * phase).sin()).sum::<f32>() as i16
+            })
+            .collect();
+        let (from, to) = (rate.samples(200), rate.samples(220));
+        let error = |made: &[i16]| {
+            let differences = made.iter().zip(&real[from..to]).map(|(a, b)| f32::from(*a) - f32::from(*b));
+            differences.map(|d| d * d).sum::<f32>()
+        };
+        let heard = |concealer: &mut Concealer| concealer.heard(&mut real[..from].to_vec());
+        let (mut one_side, mut both_sides) = (Concealer::new(rate), Concealer::new(rate));
+        let (mut extended, mut bridged) = (Vec::new(), Vec::new());
+        heard(&mut one_side);
+        one_side.conceal(to - from, &mut extended);
+        heard(&mut both_sides);
+        both_sides.bridge(to - from, &real[to..to + 160], &mut bridged);
+        assert!(error(&bridged) < 0.5 * error(&extended), "{} {}", error(&bridged), error(&extended));
+        // It joins what follows without a step, which is then left as it is.
+        let mut next = real[to..to + 160].to_vec();
+        both_sides.heard(&mut next);
+        assert_eq!(next, real[to..to + 160]);
+        let step = (i32::from(bridged[bridged.len() - 1]) - i32::from(real[to])).abs();
+        assert!(step < 4_000, "{step}");
+        // Nothing that follows, or too little, is no harm.
+        for next in [&[][..], &real[..3]] {
+            both_sides.bridge(160, next, &mut bridged);
+        }
     }
 
     #[test]

@@ -191,8 +191,15 @@ impl Hearing {
             Next::Silence { units } => self.silence(Self::samples(self.codec, units)),
             Next::Lost { units, next } => {
                 let samples = Self::samples(self.codec, units);
+                self.scratch.clear();
+                // Without a memory of what was lost, what follows is known already.
+                if let (Some(next), Codec::Pcmu | Codec::Pcma) = (next, self.codec) {
+                    self.decoder.decode(next, &mut self.scratch);
+                }
                 if self.decoder.conceal(samples, next, &mut self.decoded) {
                     self.concealer.concealed_elsewhere(&self.decoded[start..]);
+                } else if !self.scratch.is_empty() {
+                    self.concealer.bridge(samples, &self.scratch, &mut self.decoded);
                 } else {
                     self.concealer.conceal(samples, &mut self.decoded);
                 }
