@@ -121,13 +121,13 @@ def test_a_token_opens_one_call_until_it_expires_or_its_key_is_revoked(binary):
         for bad in ({"expires_in_s": 0}, {"expires_in_s": 3601}, {"seconds": 5}):
             assert t.request("POST", path, bad)[0] == 422, bad
         given = token(t, id, expires_in_s=2)
-        assert Listener(t, "/listen").status == 401 and Listener(t, given["url"][:-3] + "AAA").status == 401
+        assert Listener(t, "/listen").status == 404 and Listener(t, given["url"][:-3] + "AAA").status == 404
         assert t.request("GET", given["url"], key="")[0] == 426
         # The token is no API key.
         assert t.request("GET", f"/core/conversations/{id}", key=given["token"])[0] == 401
         ear = Listener(t, given["url"]).to_the_end()
         assert ear.messages[-1] == {"type": "end", "reason": "expired"}, ear.messages
-        assert Listener(t, given["url"]).status == 401
+        assert Listener(t, given["url"]).status == 404
         full = [Listener(t, token(t, id)["url"]) for _ in range(8)]
         assert [ear.status for ear in full] == [101] * 8 and Listener(t, token(t, id)["url"]).status == 409
         full[0].socket.close(), full[0].file.close()

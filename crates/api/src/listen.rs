@@ -113,8 +113,7 @@ impl Passes {
 #[utoipa::path(get, path = PATH, operation_id = "listen", tag = "Conversations",
     params(("token" = Option<String>, Query, description = "The token; or as `Authorization: Bearer`.")),
     responses((status = 101, description = "The WebSocket is open."),
-        (status = 401, description = "The token is missing, expired or none of ours, or the credential that made it is revoked.", body = ErrorOut),
-        (status = 404, description = "The call is over.", body = ErrorOut),
+        (status = 404, description = "The token is missing, expired or none of ours, the credential that made it is revoked, or the call is over.", body = ErrorOut),
         (status = 409, description = "The call is not answered yet, or has eight listeners already.", body = ErrorOut),
         (status = 426, description = "This is no WebSocket handshake of version 13.", body = ErrorOut),
         (status = 503, description = "The store or the call edge is unavailable.", body = ErrorOut)))]
@@ -128,10 +127,12 @@ async fn listen(State(state): State<ApiState>, request: Request) -> Response {
 async fn open(state: ApiState, mut request: Request) -> Result<Response, ApiError> {
     let shown = shown(&request);
     let pass = shown.and_then(|token| state.listening.open(&token, Timestamp::now()));
-    let denied = ApiError::Unauthorized("The listener token is missing, malformed, expired or revoked.");
-    let Some(pass) = pass else { return Err(denied) };
+    // As with ids: whoever holds nothing good is not told what there is.
+    let nothing =
+        ApiError::NotFound("Live call under this listener token (missing, expired, revoked or none of ours)");
+    let Some(pass) = pass else { return Err(nothing) };
     if !is_good(&state, &pass).await? {
-        return Err(denied);
+        return Err(nothing);
     }
     let Some(accept) = handshake(request.headers()) else {
         let detail = "Listening takes a WebSocket handshake of version 13.".to_owned();

@@ -100,9 +100,12 @@ async fn the_router_has_what_is_described_and_nothing_else_under_core() {
                 .uri(&at)
                 .body(Body::empty())
                 .unwrap();
-            let status = api.raw(request).await.status.as_u16();
+            let answer = api.raw(request).await;
+            let status = answer.status.as_u16();
             assert_eq!(status != 405, known, "{method} {path} answered {status}");
-            assert_ne!(status, 404, "{method} {path}");
+            // Without a good token there is nothing to listen to; everything else asks who it is first.
+            let nothing_there = status == 404 && path != "/listen";
+            assert!(!nothing_there, "{method} {path}");
         }
     }
 }
