@@ -31,6 +31,26 @@ sndfile_path {directory}
 class Baresip:
     def __init__(self, user="peer", account="", command=None):
         self.directory = tempfile.TemporaryDirectory()
+        self.write("contacts", "")
+        with wave.open(os.path.join(self.directory.name, "tone.wav"), "wb") as tone:
+            tone.setparams((1, 2, 8000, 0, "NONE", ""))
+            tone.writeframes(b"".join(struct.pack("<h", int(10_000 * math.sin(2 * math.pi * 440 * n / 8000))) for n in range(8000 * 30)))
+        words = ["baresip", "-f", self.directory.name] + (["-e", command] if command else [])
+        self.log = open(os.path.join(self.directory.name, "log"), "w+")
+        # It cannot be given a port of the system's choice, so one that was free may be somebody's by now.
+        for _ in range(5):
+            self.configure(user, account)
+            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd=self.directory.name)
+            try:
+                wait_for("baresip", 2, lambda: "baresip is ready" in self.told() or self.process.poll() is not None)
+            except AssertionError:
+                self.process.kill()
+                self.process.wait()
+            if self.process.poll() is None:
+                return
+        raise AssertionError(f"baresip does not start:\n{self.told()}")
+
+    def configure(self, user, account):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -38,14 +58,6 @@ class Baresip:
         modules = os.path.dirname([*glob.glob("/usr/lib/baresip/modules/g711.so"), *glob.glob("/usr/lib/*/baresip/modules/g711.so")][0])
         self.write("config", CONFIG.format(port=self.port, modules=modules, directory=self.directory.name))
         self.write("accounts", f"<sip:{user}@127.0.0.1:{self.port}>;regint=0;answermode=auto;audio_codecs=PCMU{account}\n")
-        self.write("contacts", "")
-        with wave.open(os.path.join(self.directory.name, "tone.wav"), "wb") as tone:
-            tone.setparams((1, 2, 8000, 0, "NONE", ""))
-            tone.writeframes(b"".join(struct.pack("<h", int(10_000 * math.sin(2 * math.pi * 440 * n / 8000))) for n in range(8000 * 30)))
-        words = ["baresip", "-f", self.directory.name] + (["-e", command] if command else [])
-        self.log = open(os.path.join(self.directory.name, "log"), "w+")
-        self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd=self.directory.name)
-        wait_for("baresip is ready", 10, lambda: "baresip is ready" in self.told())
 
     def write(self, name, text):
         with open(os.path.join(self.directory.name, name), "w") as f:
