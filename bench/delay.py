@@ -65,7 +65,9 @@ def talk(leg):
 
     def lay(stream, at, payload):
         place = round((at - origin) * 8000)
-        stream[place:place + 160] = decode(payload)
+        # What came before the first word was said is left out.
+        if 0 <= place <= len(stream) - 160:
+            stream[place:place + 160] = decode(payload)
 
     def drain():
         while True:
