@@ -1,5 +1,6 @@
 //! The messages of a call, as they stood on the wire, without their secrets.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ pub struct TraceMessage {
     /// Whether we sent it.
     pub sent: bool,
     /// `UDP`, `TCP` or `TLS`.
-    pub transport: String,
+    pub transport: Cow<'static, str>,
     /// Our address.
     pub local: SocketAddr,
     /// The peer's address.
