@@ -4,12 +4,14 @@
 pub mod beep;
 pub mod codec;
 mod conceal;
+pub mod conference;
 pub mod denoise;
 pub mod detect;
 pub mod dtmf;
 pub mod dtmf_sender;
 pub mod dtmf_tones;
 pub mod jitter_buffer;
+pub mod line;
 pub mod link;
 pub mod monitor;
 pub mod offer_answer;

@@ -1,6 +1,6 @@
 //! The audio of an agent outside the session: what the caller says in frames of 20 ms, and a playout queue the other
 //! way, both bounded. Shared between the session and whoever carries the audio on; two links connected crosswise are a
-//! bridge.
+//! bridge. What a session's audio is plugged into is a [`Port`].
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,6 +8,16 @@ use std::fmt;
 use parking_lot::Mutex;
 
 use crate::playout::{Limits, Mark, Playout, PlayoutStatistics, Progress, TooManyMarks};
+
+/// What a session's audio is plugged into: a link, or a place in a conference.
+pub trait Port: fmt::Debug + Send + Sync {
+    /// The sample rate of both directions, in hertz: 8,000, 16,000 or 24,000.
+    fn rate(&self) -> u32;
+    /// The audio that is sent now; silence where there is none.
+    fn take(&self, frame: &mut [i16]);
+    /// The peer said this.
+    fn hear(&self, samples: &[i16]);
+}
 
 /// Frames a second, each way.
 const FRAMES_PER_SECOND: u32 = 50;
@@ -62,35 +72,6 @@ impl Link {
         (self.rate / FRAMES_PER_SECOND) as usize
     }
 
-    /// The session's side: the caller said this, at the link's rate.
-    pub fn hear(&self, samples: &[i16]) {
-        let frame = self.frame();
-        let complete = {
-            let mut heard = self.heard.lock();
-            heard.samples.extend(samples);
-            while heard.samples.len() > MAX_HEARD_FRAMES * frame {
-                heard.samples.drain(..frame);
-                heard.overruns += 1;
-            }
-            heard.samples.len() >= frame
-        };
-        if complete {
-            (self.wake)();
-        }
-    }
-
-    /// The session's side: the audio that is sent now, at the link's rate; silence where there is none.
-    pub fn take(&self, frame: &mut [i16]) {
-        let over = {
-            let mut playout = self.playout.lock();
-            playout.take(frame);
-            playout.has_mark()
-        };
-        if over {
-            (self.wake)();
-        }
-    }
-
     /// The agent's side: appends the next 20 ms of the caller. `false` when they are not there yet.
     pub fn listen(&self, into: &mut Vec<i16>) -> bool {
         let frame = self.frame();
@@ -109,9 +90,21 @@ impl Link {
 
     /// The agent's side: a mark behind everything said so far.
     pub fn mark(&self, name: String) -> Result<(), TooManyMarks> {
+        self.set_mark(|playout| playout.mark(name))
+    }
+
+    /// A mark of ours behind everything said so far.
+    pub fn mark_ours(&self) -> Result<(), TooManyMarks> {
+        self.set_mark(Playout::mark_ours)
+    }
+
+    fn set_mark(
+        &self,
+        set: impl FnOnce(&mut Playout) -> Result<(), TooManyMarks>,
+    ) -> Result<(), TooManyMarks> {
         let over = {
             let mut playout = self.playout.lock();
-            playout.mark(name)?;
+            set(&mut playout)?;
             playout.has_mark()
         };
         if over {
@@ -149,6 +142,39 @@ impl Link {
         LinkStatistics {
             playout: self.playout.lock().statistics(),
             heard_overruns: self.heard.lock().overruns,
+        }
+    }
+}
+
+impl Port for Link {
+    fn rate(&self) -> u32 {
+        self.rate
+    }
+
+    fn hear(&self, samples: &[i16]) {
+        let frame = self.frame();
+        let complete = {
+            let mut heard = self.heard.lock();
+            heard.samples.extend(samples);
+            while heard.samples.len() > MAX_HEARD_FRAMES * frame {
+                heard.samples.drain(..frame);
+                heard.overruns += 1;
+            }
+            heard.samples.len() >= frame
+        };
+        if complete {
+            (self.wake)();
+        }
+    }
+
+    fn take(&self, frame: &mut [i16]) {
+        let over = {
+            let mut playout = self.playout.lock();
+            playout.take(frame);
+            playout.has_mark()
+        };
+        if over {
+            (self.wake)();
         }
     }
 }

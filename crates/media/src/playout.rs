@@ -38,6 +38,8 @@ pub struct Mark {
     pub name: String,
     /// Whether its audio was cleared instead of heard.
     pub cleared: bool,
+    /// It is not the agent's: it stands behind something that was played for it.
+    pub ours: bool,
 }
 
 /// No place for one more mark.
@@ -74,8 +76,8 @@ pub struct Playout {
     idle: usize,
     queue: VecDeque<i16>,
     played: u64,
-    /// Position at which each fires, and its name.
-    marks: VecDeque<(u64, String)>,
+    /// Position at which each fires, its name, and whether it is ours.
+    marks: VecDeque<(u64, String, bool)>,
     over: VecDeque<Mark>,
     /// Audio is flowing: the last frame was full.
     talking: bool,
@@ -133,10 +135,19 @@ impl Playout {
 
     /// Sets a mark behind everything pushed so far. With nothing queued it fires at once.
     pub fn mark(&mut self, name: String) -> Result<(), TooManyMarks> {
+        self.set_mark(name, false)
+    }
+
+    /// Sets a mark of ours behind everything pushed so far.
+    pub fn mark_ours(&mut self) -> Result<(), TooManyMarks> {
+        self.set_mark(String::new(), true)
+    }
+
+    fn set_mark(&mut self, name: String, ours: bool) -> Result<(), TooManyMarks> {
         if self.marks.len() + self.over.len() >= self.limits.marks {
             return Err(TooManyMarks);
         }
-        self.marks.push_back((self.played + self.queue.len() as u64, name));
+        self.marks.push_back((self.played + self.queue.len() as u64, name, ours));
         self.fire();
         Ok(())
     }
@@ -146,7 +157,7 @@ impl Playout {
         self.statistics.cleared_samples += self.queue.len() as u64;
         self.queue.clear();
         self.queue.shrink_to(self.idle);
-        self.over.extend(self.marks.drain(..).map(|(_, name)| Mark { name, cleared: true }));
+        self.over.extend(self.marks.drain(..).map(|(_, name, ours)| Mark { name, cleared: true, ours }));
         self.talking = false;
         self.waited = false;
         self.dry_frames = None;
@@ -222,9 +233,9 @@ impl Playout {
     }
 
     fn fire(&mut self) {
-        while self.marks.front().is_some_and(|(at, _)| *at <= self.played) {
-            let Some((_, name)) = self.marks.pop_front() else { return };
-            self.over.push_back(Mark { name, cleared: false });
+        while self.marks.front().is_some_and(|(at, ..)| *at <= self.played) {
+            let Some((_, name, ours)) = self.marks.pop_front() else { return };
+            self.over.push_back(Mark { name, cleared: false, ours });
         }
     }
 
@@ -298,6 +309,10 @@ mod tests {
         let last = take(&mut playout);
         assert_eq!(last[0], 9);
         assert_eq!(marks(&mut playout), [("end".to_owned(), false)]);
+        playout.push(&[9; FRAME]);
+        playout.mark_ours().unwrap();
+        playout.clear();
+        assert_eq!(playout.next_mark(), Some(Mark { name: String::new(), cleared: true, ours: true }));
     }
 
     #[test]

@@ -188,6 +188,12 @@ impl QualityLog {
         log.report.one_way = sample.one_way;
     }
 
+    /// The last second; `None` before the first is over.
+    #[must_use]
+    pub fn latest(&self) -> Option<Second> {
+        self.0.lock().seconds.back().copied()
+    }
+
     /// The call so far.
     #[must_use]
     pub fn report(&self) -> Report {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::link::Link;
+use crate::link::Port;
 use crate::player::Player;
 use crate::resample::Rate;
 
@@ -13,8 +13,8 @@ pub enum Agent {
     Echo,
     /// Says something.
     Play(Player),
-    /// Speaks and hears by a link; silence is sent while it says nothing.
-    Linked(Arc<Link>),
+    /// Speaks and hears by a port; silence is sent while it says nothing.
+    Linked(Arc<dyn Port>),
     /// Only listens.
     Silent,
 }
@@ -26,7 +26,7 @@ impl Agent {
     }
 
     /// The rate of what it says and hears; `None` when that is the codec's.
-    pub(super) fn rate(&self) -> Option<Rate> {
+    pub(crate) fn rate(&self) -> Option<Rate> {
         match self {
             Self::Play(_) => Some(Rate::Hz8000),
             Self::Linked(link) => Rate::from_hz(link.rate()),
@@ -35,7 +35,7 @@ impl Agent {
     }
 
     /// The next frame, at its rate. `false` when the agent has said everything.
-    pub(super) fn fill(&mut self, frame: &mut [i16]) -> bool {
+    pub(crate) fn fill(&mut self, frame: &mut [i16]) -> bool {
         match self {
             Self::Play(player) => player.fill(frame),
             Self::Linked(link) => {

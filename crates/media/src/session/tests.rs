@@ -396,7 +396,7 @@ fn run(session: &mut Session, now: &mut Instant, length: Duration) -> Vec<(Insta
 fn a_linked_agent_is_paced_by_our_clock_and_cleared_within_a_frame() {
     let start = Instant::now();
     let link = link();
-    let mut session = session(Agent::Linked(Arc::clone(&link)), start);
+    let mut session = session(Agent::Linked(Arc::clone(&link) as _), start);
     let mut now = start;
     let tone: Vec<i16> = {
         let mut player = Player::tones(&[(440.0, 2_000)], false);
@@ -423,7 +423,7 @@ fn a_linked_agent_is_paced_by_our_clock_and_cleared_within_a_frame() {
 fn nothing_is_sent_or_lost_on_hold() {
     let start = Instant::now();
     let (link, mut now) = (link(), start);
-    let mut session = session(Agent::Linked(Arc::clone(&link)), start);
+    let mut session = session(Agent::Linked(Arc::clone(&link) as _), start);
     link.say(&[1_000; 1_600]);
     session.update(Negotiated { direction: Direction::RecvOnly, ..negotiated() }, now);
     assert!(run(&mut session, &mut now, Duration::from_secs(1)).is_empty());
@@ -534,7 +534,7 @@ fn reports_tell_both_sides_of_loss_jitter_and_round_trip() {
 fn another_codec_in_mid_call_keeps_the_audio() {
     let start = Instant::now();
     let link = link();
-    let mut session = session(Agent::Linked(Arc::clone(&link)), start);
+    let mut session = session(Agent::Linked(Arc::clone(&link) as _), start);
     let mut out = Outbox::default();
     let mut heard = Vec::new();
     let mut encoder = Codec::Pcmu.encoder();
