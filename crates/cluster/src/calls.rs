@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use model::{
     AgentConfig, AgentId, AgentVersionId, CallQuality, Conversation, ConversationId, OrganizationId, Secret,
-    Step, Timestamp, TraceMessage, TransferMode, TransferTarget, TrunkId,
+    Sound, Step, Timestamp, TraceMessage, TransferMode, TransferStep, TransferTarget, TrunkId,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -125,6 +125,10 @@ pub enum CallCommand {
     End(ConversationId, oneshot::Sender<Result<Conversation, CallError>>),
     /// Hand a live call to somebody else. Answered once that has begun.
     Transfer(ConversationId, Box<Transfer>, oneshot::Sender<Result<Conversation, CallError>>),
+    /// Say how a transfer goes on whose target speaks with the agent.
+    TransferStep(ConversationId, TransferStep, oneshot::Sender<Result<Conversation, CallError>>),
+    /// Have the agent's link play something. Answered once it is asked to.
+    Play(ConversationId, Sound, oneshot::Sender<Result<Conversation, CallError>>),
     /// Hang up for the call's agent, which shows its runtime's secret; `None` when the API knows it by a key.
     EndByAgent(
         OrganizationId,
@@ -169,6 +173,15 @@ pub enum CallError {
     /// The target cannot be called from here.
     #[error("the call's trunk has no outbound_config to place the second call by")]
     NoWayOut,
+    /// The agent is none that has a link of its own.
+    #[error("the call's agent is no bot")]
+    NoBot,
+    /// The call has come by no SIP.
+    #[error("the call came over AudioSocket, which is heard and hung up and no more")]
+    NoSip,
+    /// No target speaks with the agent, or not any more.
+    #[error("no target of a warm transfer or a conference is on the line")]
+    NoTarget,
     /// The node is draining or at its limit, or too many commands wait.
     #[error("this node takes no calls right now")]
     Busy,
@@ -231,6 +244,20 @@ impl Cluster {
     /// Begins to hand a live call to somebody else, and returns its record as it stands.
     pub async fn transfer_call(&self, id: ConversationId, to: Transfer) -> Result<Conversation, CallError> {
         self.ask(|reply| CallCommand::Transfer(id, Box::new(to), reply)).await
+    }
+
+    /// Goes on with a transfer whose target speaks with the agent, and returns the call's record as it stands.
+    pub async fn transfer_step(
+        &self,
+        id: ConversationId,
+        step: TransferStep,
+    ) -> Result<Conversation, CallError> {
+        self.ask(|reply| CallCommand::TransferStep(id, step, reply)).await
+    }
+
+    /// Has the agent's link play something, and returns the call's record as it stands.
+    pub async fn play(&self, id: ConversationId, sound: Sound) -> Result<Conversation, CallError> {
+        self.ask(|reply| CallCommand::Play(id, sound, reply)).await
     }
 
     /// Ends a live call for its agent and returns its final record.

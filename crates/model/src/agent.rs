@@ -76,6 +76,12 @@ pub struct AgentConfig {
     /// On outbound calls, whether the beep of a voicemail box is listened for; `None`: not.
     #[serde(default)]
     pub voicemail_detection: Option<VoicemailDetection>,
+    /// What a caller hears who waits for somebody else; `None`: music of ours, and ringback under `dial`.
+    #[serde(default)]
+    pub hold_music: Option<Sound>,
+    /// Who speaks when the runtime is gone in the middle of a call; `None`: the call ends.
+    #[serde(default)]
+    pub fallback: Option<Runtime>,
 }
 
 /// How a voicemail box is noticed.
@@ -163,6 +169,20 @@ impl Runtime {
         }
     }
 
+    /// Its `type`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Echo {} => "echo",
+            Self::Play(_) => "play",
+            Self::MediaStream(_) => "media_stream",
+            Self::OpenaiRealtime(_) => "openai_realtime",
+            Self::Tandem(_) => "tandem",
+            Self::Audiosocket(_) => "audiosocket",
+            Self::Dial(_) => "dial",
+        }
+    }
+
     /// The secrets that are set, by their fields' names.
     #[must_use]
     pub fn secrets(&self) -> Vec<(&'static str, &Secret)> {
@@ -218,6 +238,18 @@ pub struct Play {
     pub repeat: bool,
 }
 
+/// Something to play: exactly one of `file` and `tones`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sound {
+    /// As in [`Play::file`].
+    #[serde(default)]
+    pub file: Option<String>,
+    /// Tones, one after the other.
+    #[serde(default)]
+    pub tones: Option<Vec<Tone>>,
+}
+
 /// A sine tone; 0 Hz is silence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -242,6 +274,12 @@ impl AgentConfig {
         if let Some(detection) = &self.voicemail_detection {
             range("timeout_s", detection.timeout_s, 1, 300).map_err(|e| e.within("voicemail_detection"))?;
         }
+        if let Some(music) = &self.hold_music {
+            music.check().map_err(|e| e.within("hold_music"))?;
+        }
+        if let Some(fallback) = &self.fallback {
+            fallback.check().map_err(|e| e.within("fallback"))?;
+        }
         self.runtime.check().map_err(|e| e.within("runtime"))
     }
 }
@@ -250,15 +288,74 @@ impl AgentConfig {
     /// Checks that the secrets are there that the runtime cannot do without. A draft that is changed keeps the ones
     /// it has, so this is asked of the whole.
     pub fn check_secrets(&self) -> Result<(), Invalid> {
-        match &self.runtime {
-            Runtime::OpenaiRealtime(openai) => openai.check_secrets().map_err(|e| e.within("runtime")),
+        let check = |field: &str, runtime: &Runtime| match runtime {
+            Runtime::OpenaiRealtime(openai) => openai.check_secrets().map_err(|e| e.within(field)),
             _ => Ok(()),
+        };
+        check("runtime", &self.runtime)?;
+        self.fallback.as_ref().map_or(Ok(()), |fallback| check("fallback", fallback))
+    }
+
+    /// The secrets that are set: the runtime's by their fields' names, the fallback's below `config.fallback`.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<(&'static str, &Secret)> {
+        let inner = self.fallback.as_ref().map(Runtime::secrets).unwrap_or_default();
+        let named = |(name, secret)| {
+            let full = CONFIG_FALLBACK.iter().find(|f| f.strip_prefix(OF_CONFIG) == Some(name))?;
+            Some((*full, secret))
+        };
+        self.runtime.secrets().into_iter().chain(inner.into_iter().filter_map(named)).collect()
+    }
+
+    /// Sets a secret by its name. `false` when there is no place for it.
+    pub fn set_secret(&mut self, name: &str, secret: Secret) -> bool {
+        match (name.strip_prefix(OF_CONFIG), &mut self.fallback) {
+            (None, _) => self.runtime.set_secret(name, secret),
+            (Some(name), Some(fallback)) => fallback.set_secret(name, secret),
+            (Some(_), None) => false,
+        }
+    }
+
+    /// Takes the secrets of an older config where this one names none of its own and the runtime is of the same kind.
+    pub fn keep_secrets(&mut self, old: &Self) {
+        let kind = std::mem::discriminant::<Runtime>;
+        let same_runtime = kind(&self.runtime) == kind(&old.runtime);
+        let same_fallback = self.fallback.as_ref().map(kind) == old.fallback.as_ref().map(kind);
+        for (name, secret) in old.secrets() {
+            let same = if name.starts_with(OF_CONFIG) { same_fallback } else { same_runtime };
+            if same && !self.secrets().iter().any(|(own, _)| *own == name) {
+                self.set_secret(name, secret.clone());
+            }
         }
     }
 }
 
+/// Where the secrets of a config's own fallback stand.
+const OF_CONFIG: &str = "config.fallback.";
+const CONFIG_FALLBACK: [&str; 6] = [
+    "config.fallback.secret",
+    "config.fallback.api_key",
+    "config.fallback.tools_secret",
+    "config.fallback.fallback.secret",
+    "config.fallback.fallback.api_key",
+    "config.fallback.fallback.tools_secret",
+];
+
 impl Play {
     fn check(&self) -> Result<(), Invalid> {
+        self.sound().check()
+    }
+
+    /// What it plays.
+    #[must_use]
+    pub fn sound(&self) -> Sound {
+        Sound { file: self.file.clone(), tones: self.tones.clone() }
+    }
+}
+
+impl Sound {
+    /// Checks every value; paths are relative to it.
+    pub fn check(&self) -> Result<(), Invalid> {
         match (&self.file, &self.tones) {
             (Some(file), None) => {
                 crate::invalid::no_control_characters("file", file)?;

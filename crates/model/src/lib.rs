@@ -23,7 +23,8 @@ pub mod webhook;
 
 pub use address::{AddressRange, CarrierAddress};
 pub use agent::{
-    Agent, AgentConfig, AgentVersion, Play, Recording, RecordingFormat, Runtime, Tone, VoicemailDetection,
+    Agent, AgentConfig, AgentVersion, Play, Recording, RecordingFormat, Runtime, Sound, Tone,
+    VoicemailDetection,
 };
 pub use call::{
     Conversation, ConversationStatus, Direction, EndedBy, RecordingDetails, RecordingPause, recording_path,
@@ -42,6 +43,6 @@ pub use secret::Secret;
 pub use target::{PrivateTargets, TargetRefused};
 pub use time::Timestamp;
 pub use trace::{Trace, TraceMessage};
-pub use transfer::{TransferMode, TransferTarget};
+pub use transfer::{TRANSFER_SECONDS, TransferMode, TransferStep, TransferTarget};
 pub use trunk::{InboundAuth, InboundConfig, MediaEncryption, OutboundConfig, Transport, Trunk};
 pub use webhook::{Delivery, DeliveryState, Webhook, WebhookEvent};

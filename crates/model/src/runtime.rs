@@ -442,6 +442,21 @@ mod tests {
         }}))
         .unwrap();
         let mut again: AgentConfig = serde_json::from_str(&serde_json::to_string(&dial).unwrap()).unwrap();
+        let mut dying: AgentConfig = serde_json::from_value(json!({
+            "runtime": {"type": "tandem", "url": "ws://h/", "secret": "t"},
+            "fallback": {"type": "dial", "to": "+14155550100", "fallback": {"type": "media_stream", "url": "ws://h/", "secret": "s"}}
+        }))
+        .unwrap();
+        let names: Vec<&str> = dying.secrets().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["secret", "config.fallback.fallback.secret"]);
+        let whole = dying.clone();
+        dying = serde_json::from_str(&serde_json::to_string(&dying).unwrap()).unwrap();
+        assert!(dying.secrets().is_empty());
+        dying.keep_secrets(&whole);
+        assert_eq!(dying, whole);
+        dying = serde_json::from_value(json!({"runtime": {"type": "tandem", "url": "ws://h/"}})).unwrap();
+        dying.keep_secrets(&whole);
+        assert_eq!(dying.secrets().len(), 1);
         assert_eq!(dial.runtime.secrets()[0].0, "fallback.secret");
         assert!(again.runtime.set_secret("fallback.secret", crate::Secret::new("s".to_owned())));
         assert_eq!(again, dial);

@@ -1,6 +1,5 @@
 //! The messages of a call, as they stood on the wire, without their secrets.
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +14,7 @@ pub struct TraceMessage {
     /// Whether we sent it.
     pub sent: bool,
     /// `UDP`, `TCP` or `TLS`.
-    pub transport: Cow<'static, str>,
+    pub transport: String,
     /// Our address.
     pub local: SocketAddr,
     /// The peer's address.

@@ -8,6 +8,9 @@ use crate::{CarrierAddress, E164};
 /// Longest user part of a target's URI, in bytes.
 const MAX_USER: usize = 64;
 
+/// How long the target of a transfer may take to answer, in seconds.
+pub const TRANSFER_SECONDS: std::ops::RangeInclusive<u32> = 5..=120;
+
 /// Who is to get the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransferTarget {
@@ -73,11 +76,21 @@ pub enum TransferMode {
     Refer,
     /// A second call, bridged to the first.
     Bridge,
+    /// A second call, on which the agent speaks with the target while the caller hears music; then bridged.
+    Warm,
+    /// A second call, which joins the caller and the agent.
+    Conference,
 }
 
 impl TransferMode {
     /// Every value as it stands in the API.
-    pub const VALUES: &'static [&'static str] = &["auto", "refer", "bridge"];
+    pub const VALUES: &'static [&'static str] = &["auto", "refer", "bridge", "warm", "conference"];
+
+    /// Whether the agent stays with the target once that has answered.
+    #[must_use]
+    pub fn keeps_agent(self) -> bool {
+        matches!(self, Self::Warm | Self::Conference)
+    }
 
     /// The value as it stands in the API.
     #[must_use]
@@ -86,6 +99,8 @@ impl TransferMode {
             Self::Auto => "auto",
             Self::Refer => "refer",
             Self::Bridge => "bridge",
+            Self::Warm => "warm",
+            Self::Conference => "conference",
         }
     }
 }
@@ -97,6 +112,46 @@ impl FromStr for TransferMode {
             "auto" => Ok(Self::Auto),
             "refer" => Ok(Self::Refer),
             "bridge" => Ok(Self::Bridge),
+            "warm" => Ok(Self::Warm),
+            "conference" => Ok(Self::Conference),
+            _ => Err(format!("must be one of {}", Self::VALUES.join(", "))),
+        }
+    }
+}
+
+/// What becomes of a transfer whose target speaks with the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferStep {
+    /// The agent leaves, the caller and the target speak with each other.
+    Complete,
+    /// The target is hung up on, the caller is back with the agent.
+    Cancel,
+    /// All three speak with each other.
+    Conference,
+}
+
+impl TransferStep {
+    /// Every value as it stands in the API.
+    pub const VALUES: &'static [&'static str] = &["complete", "cancel", "conference"];
+
+    /// The value as it stands in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Cancel => "cancel",
+            Self::Conference => "conference",
+        }
+    }
+}
+
+impl FromStr for TransferStep {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "complete" => Ok(Self::Complete),
+            "cancel" => Ok(Self::Cancel),
+            "conference" => Ok(Self::Conference),
             _ => Err(format!("must be one of {}", Self::VALUES.join(", "))),
         }
     }

@@ -25,7 +25,7 @@ impl Store {
         config: &AgentConfig,
     ) -> Result<Option<String>, StoreError> {
         let secrets: BTreeMap<&str, &str> =
-            config.runtime.secrets().into_iter().map(|(name, secret)| (name, secret.expose())).collect();
+            config.secrets().into_iter().map(|(name, secret)| (name, secret.expose())).collect();
         if secrets.is_empty() {
             return Ok(None);
         }
@@ -49,7 +49,7 @@ impl Store {
             let secrets: BTreeMap<String, Secret> =
                 serde_json::from_str(text.expose()).map_err(|_| StoreError::Corrupt("agent secrets"))?;
             for (name, value) in secrets {
-                version.config.runtime.set_secret(&name, value);
+                version.config.set_secret(&name, value);
             }
         }
         Ok(version)
@@ -73,17 +73,5 @@ impl Store {
         Ok(own.is_some_and(|(_, own)| {
             verify_slices_are_equal(own.expose().as_bytes(), secret.expose().as_bytes()).is_ok()
         }))
-    }
-
-    /// Gives a config the secrets of an older one where it names none of its own and the runtime is of the same kind.
-    pub(crate) fn keep_secrets(config: &mut AgentConfig, old: &AgentConfig) {
-        if std::mem::discriminant(&config.runtime) != std::mem::discriminant(&old.runtime) {
-            return;
-        }
-        for (name, secret) in old.runtime.secrets() {
-            if !config.runtime.secrets().iter().any(|(own, _)| *own == name) {
-                config.runtime.set_secret(name, secret.clone());
-            }
-        }
     }
 }

@@ -466,7 +466,7 @@ impl Store {
                 old.version
             )));
         }
-        Self::keep_secrets(&mut config, &old.config);
+        config.keep_secrets(&old.config);
         config
             .check_secrets()
             .map_err(|e| StoreError::Refused(format!("config.{}.", e.to_string().replace(": ", " "))))?;

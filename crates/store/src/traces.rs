@@ -101,7 +101,7 @@ mod tests {
         let message = TraceMessage {
             at: Timestamp(1_700_000_000_123_456),
             sent: true,
-            transport: "TLS".into(),
+            transport: "TLS".to_owned(),
             local: "[2001:db8::1]:5061".parse().unwrap(),
             remote: "192.0.2.1:5060".parse().unwrap(),
             raw: "INVITE sip:a@b SIP/2.0\r\n\r\n\u{fffd}".to_owned(),
