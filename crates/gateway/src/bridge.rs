@@ -51,6 +51,8 @@ pub(crate) fn pair() -> [Arc<Link>; 2] {
 
 #[cfg(test)]
 mod tests {
+    use media::link::Port as _;
+
     use super::*;
 
     #[test]

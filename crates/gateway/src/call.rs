@@ -4,6 +4,7 @@
 mod agent;
 mod attempt;
 pub(crate) mod attended;
+mod consult;
 mod digits;
 mod finish;
 pub(crate) mod inbound;
@@ -12,6 +13,8 @@ mod offer;
 pub(crate) mod outbound;
 mod peer;
 mod quality;
+pub(crate) mod record;
+mod refer;
 mod referred;
 mod replace;
 pub(crate) mod second_leg;
@@ -25,11 +28,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cluster::CallError;
 use media::denoise::Mode;
-use media::dtmf::Source;
-use media::link::Link;
 use media::monitor::Monitor;
 use media::offer_answer::{Negotiated, OfferAnswer};
-use media::session::{Agent, MediaEvent};
+use media::session::{Agent, MediaEvent, Player};
 use model::{AgentConfig, Conversation, ConversationStatus, Direction, E164, Step, Timestamp};
 use signaling::{Ended, Event, Hop, Message, Reason, Refusal, Session, StatusCode};
 use tokio::sync::{mpsc, oneshot};
@@ -99,10 +100,12 @@ struct Call {
     /// The port that RTP comes to, whoever the other side is.
     rtp_port: u16,
     transfer: Option<Box<Transfer>>,
-    /// The first leg's end of a bridge, until the second one is answered.
-    bridge: Option<Arc<Link>>,
-    /// The agent has said everything while a transfer was under way.
-    agent_done: bool,
+    /// How many second legs there have been.
+    second_legs: u32,
+    /// What a caller who waits hears; music of ours without.
+    music: Option<Player>,
+    /// The agent has said everything while a transfer was under way, or is gone, and why.
+    agent_left: Option<Result<(), String>>,
     /// Keys of dialogs that took the place of the first.
     more_keys: Vec<Key>,
     ours: Option<OurReason>,
@@ -145,40 +148,21 @@ async fn linger(edge: &Arc<Edge>, session: &mut Session, inputs: &mut mpsc::Rece
         }
         let Some(due) = session.poll_timeout() else { return };
         tokio::select! {
-            input = inputs.recv() => match input {
-                Some(CallInput::Sip(message)) => take(edge, session, *message, Instant::now()),
-                Some(
-                    CallInput::End(waiter)
-                    | CallInput::Transfer(_, waiter)
-                    | CallInput::EndByAgent(.., waiter)
-                    | CallInput::Digits(_, waiter)
-                    | CallInput::PauseRecording(_, waiter),
-                ) => {
-                    let _ = waiter.send(Err(CallError::NotLive));
+            input = inputs.recv() => {
+                let Some(input) = input else { return };
+                match input.refuse(CallError::NotLive) {
+                    Some(CallInput::Sip(message)) => take(edge, session, *message, Instant::now()),
+                    Some(CallInput::Unsent(hop)) => session.handle_transport_error(hop, Instant::now()),
+                    Some(CallInput::Second(_, event)) => second_leg::discard(edge, event),
+                    Some(CallInput::Replace(invite)) => {
+                        let (invite, hop) = *invite;
+                        let answer =
+                            signaling::stateless::respond(&invite, StatusCode(481), None, &[], hop, &edge.key);
+                        let _ = edge.send(answer.hop, answer.bytes);
+                    }
+                    _ => {}
                 }
-                Some(CallInput::Quality(reply)) => {
-                    let _ = reply.send(Err(CallError::NotLive));
-                }
-                Some(CallInput::Listen(reply)) => {
-                    let _ = reply.send(Err(CallError::NotLive));
-                }
-                Some(CallInput::Unsent(hop)) => session.handle_transport_error(hop, Instant::now()),
-                Some(CallInput::Second(event)) => second_leg::discard(edge, event),
-                Some(CallInput::Replace(invite)) => {
-                    let (invite, hop) = *invite;
-                    let answer = signaling::stateless::respond(&invite, StatusCode(481), None, &[], hop, &edge.key);
-                    let _ = edge.send(answer.hop, answer.bytes);
-                }
-                Some(
-                    CallInput::Media(_)
-                    | CallInput::Agent(_)
-                    | CallInput::Partner(_)
-                    | CallInput::Trace(_)
-                    | CallInput::Closed(_)
-                    | CallInput::Drain,
-                ) => {}
-                None => return,
-            },
+            }
             () = tokio::time::sleep_until(due.into()) => session.handle_timeout(Instant::now()),
             () = edge.stop.cancelled() => return,
         }
@@ -285,6 +269,12 @@ impl Call {
             Some(CallInput::Transfer(asked, reply)) => {
                 let _ = reply.send(self.transfer(&asked, now));
             }
+            Some(CallInput::TransferStep(step, reply)) => {
+                let _ = reply.send(self.transfer_step(step, now));
+            }
+            Some(CallInput::Play(sound, reply)) => {
+                let _ = reply.send(self.play(sound));
+            }
             Some(CallInput::Quality(reply)) => {
                 let _ = reply.send(self.quality().ok_or(CallError::NotAnswered));
             }
@@ -297,8 +287,8 @@ impl Call {
             Some(CallInput::PauseRecording(paused, reply)) => {
                 let _ = reply.send(self.pause_recording(paused).map(|()| self.conversation.clone()));
             }
-            Some(CallInput::Second(event)) => self.on_second(event, now),
             Some(CallInput::Partner(input)) => self.on_partner(input, now),
+            Some(CallInput::Second(number, event)) => self.on_second(number, event, now),
             Some(CallInput::Replace(invite)) => self.on_replace(*invite, now),
             Some(CallInput::Agent(event)) => self.on_agent(event, now),
             Some(CallInput::EndByAgent(organization, secret, waiter)) => {
@@ -345,7 +335,7 @@ impl Call {
 
     fn on_media(&mut self, event: MediaEvent, now: Instant) {
         match event {
-            MediaEvent::PlayFinished if self.transfer.is_some() => self.agent_done = true,
+            MediaEvent::PlayFinished if self.transfer.is_some() => self.agent_left = Some(Ok(())),
             MediaEvent::PlayFinished => self.end(OurReason::Agent, now),
             MediaEvent::Timeout { ever_received } => {
                 self.advice = Some(if ever_received {
@@ -358,11 +348,7 @@ impl Call {
             MediaEvent::FirstPacket => {}
             MediaEvent::Digit { digit, duration_ms, source } => {
                 if self.presses.is_new(digit, source, now) {
-                    // A tone crosses the bridge as it is.
-                    if let Some(transfer) = self.transfer.as_ref().filter(|_| source != Source::Tone) {
-                        transfer.press(digit);
-                    }
-                    self.tell_agent(ToAgent::Digit { digit, duration_ms });
+                    self.on_digit(digit, duration_ms, source);
                 }
             }
             MediaEvent::Beep(beep) => {

@@ -3,7 +3,9 @@
 use ahash::{AHashMap, RandomState};
 use cluster::{CallError, Listening, Transfer};
 use media::session::MediaEvent;
-use model::{CallQuality, Conversation, ConversationId, OrganizationId, Secret, TraceMessage};
+use model::{
+    CallQuality, Conversation, ConversationId, OrganizationId, Secret, Sound, TraceMessage, TransferStep,
+};
 use parking_lot::Mutex;
 use signaling::{Hop, Message, NameAddr, Peek, Request};
 use tokio::sync::{mpsc, oneshot};
@@ -39,8 +41,12 @@ pub(crate) enum CallInput {
     Listen(oneshot::Sender<Result<Listening, CallError>>),
     /// Another call says something to the one it is to be joined with.
     Partner(PartnerInput),
-    /// Something happened on the second leg of a transfer.
-    Second(SecondEvent),
+    /// The API says how a transfer goes on whose target speaks with the agent.
+    TransferStep(TransferStep, oneshot::Sender<Result<Conversation, CallError>>),
+    /// The API wants something played.
+    Play(Sound, oneshot::Sender<Result<Conversation, CallError>>),
+    /// Something happened on the second leg of this number.
+    Second(u32, SecondEvent),
     /// An INVITE whose Replaces names a dialog with the call's tag.
     Replace(Box<(Request, Hop)>),
     /// Its agent wants it ended, and says so over the API with its runtime's secret, or a key that needs none.
@@ -53,6 +59,26 @@ pub(crate) enum CallInput {
     Closed(Hop),
     /// The node is leaving.
     Drain,
+}
+
+impl CallInput {
+    /// Answers a question that cannot be asked of a call; what is no question is given back.
+    pub(crate) fn refuse(self, error: CallError) -> Option<Self> {
+        match self {
+            Self::End(reply)
+            | Self::Transfer(_, reply)
+            | Self::TransferStep(_, reply)
+            | Self::Play(_, reply)
+            | Self::Digits(_, reply)
+            | Self::PauseRecording(_, reply)
+            | Self::EndByAgent(.., reply) => drop(reply.send(Err(error))),
+            Self::Quality(reply) => drop(reply.send(Err(error))),
+            Self::Listen(reply) => drop(reply.send(Err(error))),
+            Self::Trace(reply) => drop(reply.send(Err(error))),
+            other => return Some(other),
+        }
+        None
+    }
 }
 
 /// A call's address.

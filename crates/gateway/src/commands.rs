@@ -32,6 +32,12 @@ pub(crate) async fn serve(edge: Arc<Edge>, mut inbox: CallInbox) {
             Some(CallCommand::Transfer(id, asked, reply)) => {
                 hand_on(&edge, id, reply, |reply| CallInput::Transfer(asked, reply));
             }
+            Some(CallCommand::TransferStep(id, step, reply)) => {
+                hand_on(&edge, id, reply, |reply| CallInput::TransferStep(step, reply));
+            }
+            Some(CallCommand::Play(id, sound, reply)) => {
+                hand_on(&edge, id, reply, |reply| CallInput::Play(sound, reply));
+            }
             Some(CallCommand::EndByAgent(organization, id, secret, reply)) => {
                 hand_on(&edge, id, reply, |reply| CallInput::EndByAgent(organization, secret, reply));
             }

@@ -103,6 +103,14 @@ counters! {
     RtpDroppedReplayed = "rtp_dropped_total" {"reason": "srtp_replay"},
     /// RTP not sent: nobody was heard from where it would go.
     RtpSuppressed = "rtp_suppressed_total",
+    /// AudioSocket connections from a source that is not on the list.
+    AudioSocketSource = "audiosocket_refused_total" {"reason": "src_not_allowed"},
+    /// AudioSocket connections while too many have not said whom they want.
+    AudioSocketLimit = "audiosocket_refused_total" {"reason": "limit"},
+    /// AudioSocket connections whose first frame is no call id, or comes too late.
+    AudioSocketMalformed = "audiosocket_refused_total" {"reason": "malformed"},
+    /// AudioSocket connections that no agent answers.
+    AudioSocketRefused = "audiosocket_refused_total" {"reason": "refused"},
     /// Calls that found no RTP port.
     NoRtpPort = "rtp_ports_exhausted_total",
 }

@@ -84,6 +84,19 @@ impl Asked {
             only: None,
         }
     }
+
+    /// A call to an agent over AudioSocket, which tells nothing of the caller but where it comes from.
+    pub(crate) fn over_audiosocket(agent: AgentId, source: SocketAddr) -> Self {
+        Self {
+            host: String::new(),
+            dialled: agent.to_string(),
+            to: String::new(),
+            from: String::new(),
+            source,
+            at: Timestamp::now(),
+            only: None,
+        }
+    }
 }
 
 /// Why an INVITE is refused.
@@ -156,6 +169,27 @@ pub(crate) fn decide(
     asked: Asked,
     authenticate: &Authenticate<'_>,
 ) -> Verdict {
+    decide_by(directory, settings, asked, authenticate, |deciding| deciding.decide())
+}
+
+/// Decides for a call that names an agent and comes by no SIP.
+pub(crate) fn decide_agent(
+    directory: &Directory,
+    settings: &Settings,
+    asked: Asked,
+    agent: AgentId,
+) -> Verdict {
+    let nobody = |_: &Trunk, _: &InboundAuth| Authenticated::Absent;
+    decide_by(directory, settings, asked, &nobody, |deciding| deciding.agent_uri(agent))
+}
+
+fn decide_by(
+    directory: &Directory,
+    settings: &Settings,
+    asked: Asked,
+    authenticate: &Authenticate<'_>,
+    rule: impl FnOnce(&mut Deciding<'_>) -> Result<Route, Refused>,
+) -> Verdict {
     let from_number = E164::normalise(&asked.from);
     let to_number = E164::normalise(&asked.dialled).or_else(|| E164::normalise(&asked.to));
     let caller = from_number.as_ref().map_or_else(|| bounded(asked.from.clone()), E164::to_string);
@@ -169,7 +203,7 @@ pub(crate) fn decide(
         trunk: None,
         organization_id: None,
     };
-    let outcome = deciding.decide();
+    let outcome = rule(&mut deciding);
     let Deciding { steps, trunk, organization_id, .. } = deciding;
     Verdict {
         outcome,

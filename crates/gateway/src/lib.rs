@@ -4,6 +4,7 @@
 mod admission;
 mod advertise;
 mod agent_link;
+mod audiosocket;
 mod bridge;
 mod call;
 mod calls;
@@ -50,7 +51,8 @@ pub use counters::Count;
 pub use directory::{Directory, DirectoryHandle};
 pub use record::{Record, Waiting};
 pub use settings::{
-    Advertise, Advertised, LargeRequests, MediaSettings, RateLimit, Settings, TlsSettings, UnknownSources,
+    Advertise, Advertised, AudioSocketSettings, LargeRequests, MediaSettings, RateLimit, Settings,
+    TlsSettings, UnknownSources,
 };
 pub use transport::tls::{Described, check as check_tls};
 pub use webhook::Webhooks;
@@ -99,6 +101,7 @@ pub struct GatewayStatus {
 /// A running gateway.
 pub struct Gateway {
     edge: Arc<Edge>,
+    audiosocket_local: Vec<SocketAddr>,
 }
 
 impl Gateway {
@@ -131,6 +134,11 @@ impl Gateway {
             let bound = stream::bind(address);
             tls_listeners.push(bound.map_err(|e| cannot_bind("sip.tls", address, &e))?);
         }
+        let mut audiosocket_listeners = Vec::new();
+        for &address in &settings.audiosocket.listen {
+            let bound = stream::bind(address);
+            audiosocket_listeners.push(bound.map_err(|e| cannot_bind("audiosocket.listen", address, &e))?);
+        }
         let tls = tls::Tls::load(settings.tls_files.clone())?;
         let names = resolve::Names::of_system().ok_or_else(|| StartError {
             key: "sip.domain",
@@ -141,6 +149,7 @@ impl Gateway {
             listeners.iter().filter_map(|l| l.local_addr().ok()).collect::<Vec<_>>()
         };
         let (tcp_local, tls_local) = (local(&tcp_listeners), local(&tls_listeners));
+        let audiosocket_local = local(&audiosocket_listeners);
         let shards = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let shards = media_shard::MediaShards::start(shards, &counters).map_err(|error| StartError {
             key: "media.ports",
@@ -212,11 +221,14 @@ impl Gateway {
                 tokio::spawn(stream::serve(Arc::clone(&edge), listener, transport, stop.clone()));
             }
         }
+        for listener in audiosocket_listeners {
+            tokio::spawn(audiosocket::server::serve(Arc::clone(&edge), listener));
+        }
         tokio::spawn(watch_certificates(Arc::clone(&edge)));
         tokio::spawn(registration::serve(Arc::clone(&edge)));
         tokio::spawn(commands::serve(Arc::clone(&edge), inbox));
         edge.cluster.set_sip_presence(edge.presence());
-        Ok(Self { edge })
+        Ok(Self { edge, audiosocket_local })
     }
 
     /// Where configuration changes go.
@@ -241,6 +253,12 @@ impl Gateway {
     #[must_use]
     pub fn local_tls(&self) -> Vec<SocketAddr> {
         self.edge.transports.tls_local.clone()
+    }
+
+    /// Addresses of the AudioSocket listeners, with the ports they got.
+    #[must_use]
+    pub fn local_audiosocket(&self) -> Vec<SocketAddr> {
+        self.audiosocket_local.clone()
     }
 
     /// How it is doing now.

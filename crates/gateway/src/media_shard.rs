@@ -28,6 +28,9 @@ use crate::rtp_ports::RtpSocket;
 
 /// Sockets served in one round.
 const ROUND: usize = 256;
+/// Rounds are at least so far apart: with many calls a wake-up serves several of them, and a packet waits no longer than
+/// this for its neighbours. Waking up costs more than what there is to do.
+const ROUND_PAUSE: Duration = Duration::from_millis(1);
 /// Largest datagram read; RTP over Ethernet stays below 1,500 bytes.
 const MAX_DATAGRAM: usize = 2_048;
 /// Commands that may wait for a shard.
@@ -121,6 +124,11 @@ impl Leg {
     /// How the call sounds so far.
     pub(crate) fn quality(&self) -> Report {
         self.quality.report()
+    }
+
+    /// Where it is written down once a second.
+    pub(crate) fn quality_log(&self) -> Arc<QualityLog> {
+        Arc::clone(&self.quality)
     }
 
     /// Sends digits and pauses as telephone-events.
@@ -260,8 +268,12 @@ impl Worker {
     fn run(mut self) {
         let mut events = Vec::with_capacity(ROUND);
         let mut packet = [0u8; MAX_DATAGRAM];
+        let mut last_round: Option<Instant> = None;
         loop {
             events.clear();
+            if let Some(left) = last_round.and_then(|last| ROUND_PAUSE.checked_sub(last.elapsed())) {
+                std::thread::sleep(left);
+            }
             let timeout = self.sleep();
             let waited =
                 epoll::wait(&self.shard.poll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
@@ -274,6 +286,7 @@ impl Worker {
                 }
             }
             let now = Instant::now();
+            last_round = Some(now);
             // Commands first: a packet that came after an answer was sent is taken by what that answer says. The wake-up
             // is read before them, so that one that comes meanwhile wakes again.
             if events.iter().any(|event| event.data.u64() == WAKE) {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use model::PrivateTargets;
+use model::{AddressRange, PrivateTargets};
 
 /// Settings of the SIP and RTP edge; the comments name the keys of `tandem.toml`.
 #[derive(Debug, Clone)]
@@ -38,6 +38,8 @@ pub struct Settings {
     pub hep: Option<String>,
     /// RTP.
     pub media: MediaSettings,
+    /// Calls of an Asterisk.
+    pub audiosocket: AudioSocketSettings,
     /// `limits.max_calls`: live calls; beyond it 503 with Retry-After.
     pub max_calls: u32,
     /// `node.drain_timeout`.
@@ -132,6 +134,15 @@ pub struct RateLimit {
     pub window: Duration,
 }
 
+/// AudioSocket as server.
+#[derive(Debug, Clone, Default)]
+pub struct AudioSocketSettings {
+    /// `audiosocket.listen`; port 0 picks a free one.
+    pub listen: Vec<SocketAddr>,
+    /// `audiosocket.allowed_addresses`: who may connect.
+    pub allowed: Vec<AddressRange>,
+}
+
 /// RTP settings.
 #[derive(Debug, Clone)]
 pub struct MediaSettings {
@@ -180,6 +191,7 @@ impl Default for Settings {
                 audio_dir: PathBuf::from("audio"),
                 recordings_dir: PathBuf::from("recordings"),
             },
+            audiosocket: AudioSocketSettings::default(),
             max_calls: 2_000,
             drain_timeout: Duration::from_secs(300),
             private_targets: PrivateTargets::Allow,

@@ -215,7 +215,7 @@ fn shown_one(at: Timestamp, sent: bool, hop: Hop, local: SocketAddr, raw: &[u8])
     TraceMessage {
         at,
         sent,
-        transport: hop.transport.as_via().into(),
+        transport: hop.transport.as_via().to_owned(),
         local,
         remote: hop.remote,
         raw: text(masked(raw)),

@@ -116,6 +116,9 @@ impl Node {
         for address in gateway.local_udp() {
             tracing::info!("listening kind=sip/udp addr={address}");
         }
+        for address in gateway.local_audiosocket() {
+            tracing::info!("listening kind=audiosocket addr={address}");
+        }
         for address in gateway.local_tls() {
             tracing::info!("listening kind=sip/tls addr={address}");
         }

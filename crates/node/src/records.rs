@@ -46,12 +46,12 @@ pub(crate) async fn run(store: Store, cluster: Cluster, mut queue: mpsc::Receive
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        for record in batch {
-            match record {
-                store::Record::Conversation(call) => cluster.call_changed(Arc::new(call)),
-                _ => unpruned += 1,
+        for record in &batch {
+            if let store::Record::Conversation(call) = record {
+                cluster.call_changed(Arc::new(call.clone()));
             }
         }
+        unpruned += batch.iter().filter(|record| !matches!(record, store::Record::Conversation(_))).count();
         if unpruned >= PRUNE_AFTER {
             unpruned = 0;
             if let Err(error) = store.prune_traces().await {

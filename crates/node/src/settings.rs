@@ -208,6 +208,20 @@ impl Values {
             refusals: self.get("sip.refusals", defaults.refusals, rate, rate_limit)?,
             session_timer: self.session_timer(defaults.session_timer)?,
             media,
+            audiosocket: gateway::AudioSocketSettings {
+                listen: self.get(
+                    "audiosocket.listen",
+                    Vec::new(),
+                    "must be address:port, for example 127.0.0.1:9092, or a list of such; port 0 picks a free one",
+                    socket_addresses,
+                )?,
+                allowed: self.get(
+                    "audiosocket.allowed_addresses",
+                    loopback(),
+                    "must be a list of addresses or CIDR prefixes",
+                    |t| t.split(',').map(|range| range.trim().parse().ok()).collect(),
+                )?,
+            },
             max_calls: self.get(
                 "limits.max_calls",
                 defaults.max_calls,
@@ -299,6 +313,11 @@ fn socket_addresses(text: &str) -> Option<Vec<SocketAddr>> {
     text.split(',').map(str::trim).filter(|t| !t.is_empty() && *t != "none").map(|t| t.parse().ok()).collect()
 }
 
+/// Who may connect without a password when nobody is named.
+fn loopback() -> Vec<model::AddressRange> {
+    ["127.0.0.0/8", "::1"].iter().filter_map(|range| range.parse().ok()).collect()
+}
+
 fn ports(text: &str) -> Option<std::ops::RangeInclusive<u16>> {
     let (first, last) = text.split_once('-')?;
     let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
@@ -351,6 +370,8 @@ mod tests {
             "sip.refusals=many",
             "sip.min_se=1",
             "sip.session_expires=60",
+            "audiosocket.listen=9092",
+            "audiosocket.allowed_addresses=pbx.example",
             "store.url=postgres://x",
         ] {
             let (key, value) = bad.split_once('=').unwrap();

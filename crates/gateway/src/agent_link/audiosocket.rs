@@ -1,23 +1,14 @@
 //! Asterisk's AudioSocket: kind, length, payload. It has neither clear nor marks, and the agent keeps the pace.
 
 use media::playout::Mark;
+use media::resample::Rate;
 
 use super::dialect::{Act, Dialect, Incoming, Io, Outgoing};
 use super::{AgentEvent, CallFacts};
+use crate::audiosocket::{CALL_ID, DIGIT, ERROR, HANG_UP, frame, kind_of};
 
-const HANG_UP: u8 = 0x00;
-const CALL_ID: u8 = 0x01;
-const DIGIT: u8 = 0x03;
-const ERROR: u8 = 0xff;
-
-/// The kind of frames of 16-bit samples at a rate. An interim build of Asterisk sent 16 kHz as 0x11, which is 12 kHz.
-fn audio(rate: u32) -> (u8, Option<u8>) {
-    match rate {
-        16_000 => (0x12, Some(0x11)),
-        24_000 => (0x13, None),
-        _ => (0x10, None),
-    }
-}
+/// What an interim build of Asterisk sent 16 kHz as; it is 12 kHz.
+const INTERIM: u8 = 0x11;
 
 /// See the module's text.
 pub(super) struct AudioSocketDialect {
@@ -30,18 +21,10 @@ pub(super) struct AudioSocketDialect {
 
 impl AudioSocketDialect {
     pub(super) fn new(sample_rate: u32, call: CallFacts) -> Self {
-        let (kind, also) = audio(sample_rate);
+        let kind = kind_of(Rate::from_hz(sample_rate).unwrap_or(Rate::Hz8000));
+        let also = (sample_rate == 16_000).then_some(INTERIM);
         Self { call, kind, also, started: false, samples: Vec::new() }
     }
-}
-
-fn frame(kind: u8, payload: &[u8]) -> Outgoing {
-    // Ours are at most 960 bytes.
-    let [high, low] = u16::try_from(payload.len()).unwrap_or(0).to_be_bytes();
-    let mut bytes = Vec::with_capacity(payload.len() + 3);
-    bytes.extend([kind, high, low]);
-    bytes.extend(payload);
-    Outgoing::Binary(bytes)
 }
 
 impl Dialect for AudioSocketDialect {
@@ -52,13 +35,14 @@ impl Dialect for AudioSocketDialect {
     /// The call's id makes the agent speak, so it waits for the answer.
     fn started(&mut self, io: &mut Io) {
         self.started = true;
-        io.out.push(frame(CALL_ID, self.call.conversation_id.0.as_bytes()));
+        let id = self.call.conversation_id.0;
+        io.out.push(Outgoing::Binary(frame(CALL_ID, id.as_bytes())));
     }
 
     fn heard(&mut self, samples: &[i16], io: &mut Io) {
         if self.started {
             let bytes: Vec<u8> = samples.iter().flat_map(|s| s.to_le_bytes()).collect();
-            io.out.push(frame(self.kind, &bytes));
+            io.out.push(Outgoing::Binary(frame(self.kind, &bytes)));
         }
     }
 
@@ -66,7 +50,7 @@ impl Dialect for AudioSocketDialect {
 
     fn digit(&mut self, digit: char, _duration_ms: u32, io: &mut Io) {
         if let (true, Ok(byte)) = (self.started, u8::try_from(digit)) {
-            io.out.push(frame(DIGIT, &[byte]));
+            io.out.push(Outgoing::Binary(frame(DIGIT, &[byte])));
         }
     }
 
@@ -100,7 +84,7 @@ impl Dialect for AudioSocketDialect {
     }
 
     fn stopped(&mut self, _reason: &str, io: &mut Io) {
-        io.out.push(frame(HANG_UP, &[]));
+        io.out.push(Outgoing::Binary(frame(HANG_UP, &[])));
     }
 }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Buf as _, BytesMut};
 use futures_util::{Sink as _, Stream as _};
 use model::{CarrierAddress, PrivateTargets, Secret, Timestamp};
 use rustls_platform_verifier::ConfigVerifierExt as _;
@@ -28,18 +27,17 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 
 use super::dialect::Outgoing;
+use crate::audiosocket::{Frames, Unread, keep_alive};
 use crate::edge::USER_AGENT;
 
 /// Largest message taken: two minutes of PCM at 16 kHz.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// What may wait to be written: several seconds of the caller in any dialect.
 const MAX_UNWRITTEN: usize = 1024 * 1024;
-/// Read at once.
-const READ_BUFFER: usize = 16 * 1024;
+/// Read at once: several frames of audio. The buffer is cleared each time, so a larger one costs.
+const READ_BUFFER: usize = 4 * 1024;
 /// Longest a name may take to resolve, and a connection to come about.
 const CONNECT: Duration = Duration::from_secs(5);
-/// When a silent TCP peer is asked for a sign of life, how often, and after how many it is gone.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 3);
 
 /// Where an agent is, and how we show who we are.
 #[derive(Debug, Clone)]
@@ -104,14 +102,7 @@ pub(super) enum Wire {
 /// An open connection.
 pub(super) enum Connection {
     WebSocket(Box<WebSocketStream<Wire>>),
-    AudioSocket(AudioSocket),
-}
-
-/// Frames of AudioSocket on a TCP stream: kind, length in two bytes, payload.
-pub(super) struct AudioSocket {
-    stream: TcpStream,
-    read: BytesMut,
-    unwritten: BytesMut,
+    AudioSocket(Frames),
 }
 
 /// Connects. The error is one sentence without a final full stop, and holds no secret.
@@ -122,11 +113,7 @@ pub(super) async fn connect(target: &Target, targets: &PrivateTargets) -> Result
                 address.parse().map_err(|_| format!("{address:?} is not an address with a port"))?;
             let port = address.port.unwrap_or(0);
             let stream = dial(&address.host, port, targets).await?;
-            Ok(Connection::AudioSocket(AudioSocket {
-                stream,
-                read: BytesMut::with_capacity(READ_BUFFER),
-                unwritten: BytesMut::new(),
-            }))
+            Ok(Connection::AudioSocket(Frames::new(stream)))
         }
         Target::WebSocket { url, proof } => {
             let mut request = url
@@ -222,13 +209,6 @@ async fn dial(host: &str, port: u16, targets: &PrivateTargets) -> Result<TcpStre
     Err(problem)
 }
 
-fn keep_alive(stream: &TcpStream) -> io::Result<()> {
-    let (idle, interval, retries) = KEEPALIVE;
-    let keepalive =
-        socket2::TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(retries);
-    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
-}
-
 /// The system's trust, read once.
 static TLS: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
 
@@ -252,11 +232,7 @@ impl Connection {
             (Self::WebSocket(socket), Outgoing::Text(text)) => start(socket, Message::text(text)),
             (Self::WebSocket(socket), Outgoing::Binary(bytes)) => start(socket, Message::binary(bytes)),
             (Self::AudioSocket(socket), Outgoing::Binary(bytes)) => {
-                if socket.unwritten.len() + bytes.len() > MAX_UNWRITTEN {
-                    return Err(Gone::broken("the agent reads too slowly"));
-                }
-                socket.unwritten.extend_from_slice(&bytes);
-                Ok(())
+                socket.push(&bytes).map_err(|Unread| Gone::broken("the agent reads too slowly"))
             }
             // No such message is made for this protocol.
             (Self::AudioSocket(_), Outgoing::Text(_)) => Ok(()),
@@ -292,17 +268,7 @@ impl Connection {
     pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         match self {
             Self::WebSocket(socket) => Pin::new(socket).poll_flush(context).map_err(|e| gone(&e)),
-            Self::AudioSocket(socket) => {
-                while !socket.unwritten.is_empty() {
-                    let written = Pin::new(&mut socket.stream).poll_write(context, &socket.unwritten);
-                    match ready!(written) {
-                        Ok(0) => return Poll::Ready(Err(Gone::broken("the agent closed the connection"))),
-                        Ok(count) => socket.unwritten.advance(count),
-                        Err(error) => return Poll::Ready(Err(lost(&error))),
-                    }
-                }
-                Poll::Ready(Ok(()))
-            }
+            Self::AudioSocket(socket) => socket.poll_flush(context).map_err(|error| lost(&error)),
         }
     }
 
@@ -317,34 +283,14 @@ impl Connection {
                 Some(Err(error)) => Err(gone(&error)),
                 None => Err(Gone::lost("the agent closed the connection")),
             }),
-            Self::AudioSocket(socket) => socket.poll_next(context),
-        }
-    }
-}
-
-impl AudioSocket {
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Gone>> {
-        loop {
-            if let [_, high, low, ..] = *self.read {
-                let length = 3 + usize::from(u16::from_be_bytes([high, low]));
-                if self.read.len() >= length {
-                    return Poll::Ready(Ok(Frame::Binary(self.read.split_to(length).freeze())));
-                }
-            }
-            let mut space = [0; READ_BUFFER];
-            let mut buffer = ReadBuf::new(&mut space);
-            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)) {
+            Self::AudioSocket(socket) => Poll::Ready(match ready!(socket.poll_next(context)) {
+                Ok(Some(frame)) => Ok(Frame::Binary(frame)),
                 // Closing is how this protocol hangs up.
-                Ok(()) if buffer.filled().is_empty() => {
-                    return Poll::Ready(Err(Gone {
-                        clean: true,
-                        lost: false,
-                        why: "the agent closed the connection".to_owned(),
-                    }));
+                Ok(None) => {
+                    Err(Gone { clean: true, lost: false, why: "the agent closed the connection".to_owned() })
                 }
-                Ok(()) => self.read.extend_from_slice(buffer.filled()),
-                Err(error) => return Poll::Ready(Err(lost(&error))),
-            }
+                Err(error) => Err(lost(&error)),
+            }),
         }
     }
 }

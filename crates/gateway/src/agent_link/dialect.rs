@@ -6,8 +6,10 @@ use std::sync::Arc;
 use media::beep::Beep;
 use media::link::{Link, LinkStatistics};
 use media::playout::Mark;
+use media::quality::Second;
+use model::Sound;
 
-use super::{AgentEvent, NotReady, Outcome};
+use super::{AgentEvent, NotReady, Outcome, Together};
 
 /// Something for the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub(super) enum Act {
     Event(AgentEvent),
     /// For the tools' webhook.
     Tool(ToolCall),
+    /// Play something behind what has been said; the agent's name for that.
+    Play(Option<String>, Sound),
     /// The agent broke the protocol; it may do so only so often.
     Fault(String),
     /// The agent wants no more of the connection, in its own words.
@@ -117,10 +121,12 @@ pub(super) trait Dialect: Send {
     fn held(&mut self, _held: bool, _io: &mut Io) {}
     /// What became of something the agent asked for.
     fn outcome(&mut self, _outcome: Outcome, _io: &mut Io) {}
+    /// The target of a transfer, which the agent calls `id`, is on the line and hears the agent.
+    fn together(&mut self, _id: Option<String>, _to: &str, _with: Together, _io: &mut Io) {}
     /// The tools' webhook answered.
     fn tool(&mut self, _id: String, _output: Result<String, String>, _io: &mut Io) {}
-    /// A second has passed.
-    fn second(&mut self, _statistics: LinkStatistics, _io: &mut Io) {}
+    /// A second has passed. `heard` is how it sounded on the line.
+    fn second(&mut self, _statistics: LinkStatistics, _heard: Option<Second>, _io: &mut Io) {}
     /// The call is over; these are the last words.
     fn stopped(&mut self, reason: &str, io: &mut Io);
     /// Whether a lost connection is made anew.
@@ -132,6 +138,7 @@ pub(super) trait Dialect: Send {
 #[cfg(test)]
 pub(super) mod testing {
     use super::*;
+    use media::link::Port as _;
     use media::playout::{Limits, Overrun};
 
     pub(crate) fn io(rate: u32) -> Io {

@@ -246,7 +246,7 @@ mod tests {
         dialect.started(&mut io);
         dialect.heard(&[0; 160], &mut io);
         dialect.digit('1', 100, &mut io);
-        dialect.mark(Mark { name: "my label".to_owned(), cleared: false }, &mut io);
+        dialect.mark(Mark { name: "my label".to_owned(), cleared: false, ours: false }, &mut io);
         dialect.stopped("caller", &mut io);
         let silence = STANDARD.encode([0xff; 160]);
         assert_eq!(texts(&mut io), [

@@ -17,10 +17,13 @@ use std::sync::Arc;
 use media::beep::Beep;
 use media::link::Link;
 use media::playout::{Limits, Overrun};
+use media::quality::QualityLog;
 use media::session::{Agent, Player};
 use model::call::Turn;
 use model::runtime::RealtimeDialect;
-use model::{AgentConfig, Conversation, ConversationId, Direction, OrganizationId, Runtime};
+use model::{
+    AgentConfig, Conversation, ConversationId, Direction, OrganizationId, Runtime, Sound, TransferStep,
+};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -36,6 +39,9 @@ pub(crate) use play::AudioFiles;
 const PLAYOUT: Limits = Limits { queued_ms: 120_000, overrun: Overrun::RefuseNew, marks: 4_096 };
 /// What a caller hears while somebody is called, in hertz and milliseconds (ETSI TR 101 041).
 const RINGBACK: [(f32, u32); 2] = [(425.0, 1_000), (0.0, 4_000)];
+/// Turns of a transcript that are kept, and the longest, in bytes.
+const MAX_TURNS: usize = 2_000;
+const MAX_TURN: usize = 8_192;
 /// Things a call may tell an agent that does not listen; digits and the like beyond it are lost.
 const COMMANDS: usize = 64;
 
@@ -123,8 +129,23 @@ pub(crate) enum ToAgent {
     Held(bool),
     /// What became of something the agent asked for.
     Outcome(Outcome),
+    /// The target of a transfer is on the line and hears the agent. `id` is the agent's name for the transfer.
+    Together { id: Option<String>, to: String, with: Together },
+    /// Something is to be played.
+    Play(Sound),
+    /// Where it is written down how the call sounds.
+    Audio(Arc<QualityLog>),
     /// The call is over, and why.
     Stop(String),
+}
+
+/// With whom the agent speaks while the target of a transfer is on the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Together {
+    /// With the target alone; the caller hears music.
+    Briefing,
+    /// With the target and the caller.
+    Conference,
 }
 
 /// What became of something the agent asked for.
@@ -162,8 +183,12 @@ pub(crate) struct Ask {
 pub(crate) enum Action {
     /// Press digits.
     SendDtmf { digits: String },
-    /// Hand the caller to somebody else.
-    Transfer { to: String },
+    /// Hand the caller to somebody else; as the agent wrote it.
+    Transfer { to: String, mode: Option<String>, timeout_s: Option<u32> },
+    /// Record the call again, or pause its recording.
+    Record(bool),
+    /// Go on with a transfer whose target speaks with the agent.
+    TransferStep(TransferStep),
 }
 
 impl Action {
@@ -171,23 +196,32 @@ impl Action {
         match self {
             Self::SendDtmf { .. } => "send_dtmf",
             Self::Transfer { .. } => TRANSFER,
+            Self::Record(true) => "resume_recording",
+            Self::Record(false) => "pause_recording",
+            Self::TransferStep(TransferStep::Complete) => "complete_transfer",
+            Self::TransferStep(TransferStep::Cancel) => "cancel_transfer",
+            Self::TransferStep(TransferStep::Conference) => "conference",
         }
     }
 }
 
 /// A call's end of the link to its agent. Dropping it ends the agent's connection.
 #[derive(Debug)]
-pub(crate) struct AgentLink(mpsc::Sender<ToAgent>);
+pub(crate) struct AgentLink {
+    commands: mpsc::Sender<ToAgent>,
+    /// What the agent says and hears.
+    pub(crate) audio: Arc<Link>,
+}
 
 impl AgentLink {
     /// Tells the agent something. One that does not listen misses it.
     pub(crate) fn tell(&self, what: ToAgent) {
-        let _ = self.0.try_send(what);
+        let _ = self.commands.try_send(what);
     }
 
     /// Whether the agent's connection is over.
     pub(crate) fn is_gone(&self) -> bool {
-        self.0.is_closed()
+        self.commands.is_closed()
     }
 }
 
@@ -196,11 +230,15 @@ impl AgentLink {
 pub(crate) struct ReadyAgent {
     pub(crate) agent: Agent,
     pub(crate) link: Option<AgentLink>,
+    /// What a caller hears who waits, where the config says.
+    pub(crate) music: Option<Player>,
+    /// What an operator should know.
+    pub(crate) note: Option<String>,
 }
 
 impl From<Agent> for ReadyAgent {
     fn from(agent: Agent) -> Self {
-        Self { agent, link: None }
+        Self { agent, link: None, music: None, note: None }
     }
 }
 
@@ -208,8 +246,8 @@ impl From<Agent> for ReadyAgent {
 pub(crate) fn ready_now(config: &AgentConfig) -> Option<Agent> {
     match &config.runtime {
         Runtime::Echo {} => Some(Agent::Echo),
-        Runtime::Play(play) => play::tones(play).map(Agent::Play),
-        Runtime::Dial(_) => Some(Agent::Play(Player::tones(&RINGBACK, true))),
+        Runtime::Play(play) => play::tones(&play.sound(), play.repeat).map(Agent::Play),
+        Runtime::Dial(_) if config.hold_music.is_none() => Some(Agent::Play(Player::tones(&RINGBACK, true))),
         _ => None,
     }
 }
@@ -225,11 +263,24 @@ pub(crate) async fn prepare(
     if let Some(agent) = ready_now(config) {
         return Ok(agent.into());
     }
+    let (music, note) = match &config.hold_music {
+        None => (None, None),
+        Some(sound) => match edge.audio_files.open(sound, true, &edge.settings.media.audio_dir).await {
+            Ok(player) => (Some(player), None),
+            // A caller who hears other music is better off than one who is refused.
+            Err(not_ready) => (None, Some(format!("hold_music: {not_ready}"))),
+        },
+    };
     let (target, dialect, rate): (Target, Box<dyn Dialect>, u32) = match &config.runtime {
         // Ready at once, which was asked above.
-        Runtime::Echo {} | Runtime::Dial(_) => return Ok(Agent::Echo.into()),
+        Runtime::Echo {} => return Ok(Agent::Echo.into()),
+        Runtime::Dial(_) => {
+            let agent = Agent::Play(music.unwrap_or_else(|| Player::tones(&RINGBACK, true)));
+            return Ok(ReadyAgent { note, ..agent.into() });
+        }
         Runtime::Play(play) => {
-            let player = edge.audio_files.open(play, &edge.settings.media.audio_dir).await?;
+            let audio_dir = &edge.settings.media.audio_dir;
+            let player = edge.audio_files.open(&play.sound(), play.repeat, audio_dir).await?;
             return Ok(Agent::Play(player).into());
         }
         Runtime::MediaStream(stream) => {
@@ -287,10 +338,27 @@ pub(crate) async fn prepare(
     };
     tokio::spawn(worker.run());
     match outcome.await {
-        Ok(Ok(())) => Ok(ReadyAgent { agent: Agent::Linked(link), link: Some(AgentLink(sender)) }),
+        Ok(Ok(())) => Ok(ReadyAgent {
+            agent: Agent::Linked(Arc::clone(&link) as _),
+            link: Some(AgentLink { commands: sender, audio: link }),
+            music,
+            note,
+        }),
         Ok(Err(not_ready)) => Err(not_ready),
         Err(_) => Err(NotReady::failed("the agent's task ended")),
     }
+}
+
+/// Keeps a turn of the transcript in the order of its beginning. `false` when there is no place for it.
+pub(crate) fn keep_turn(turns: &mut Vec<Turn>, mut turn: Turn) -> bool {
+    if turns.len() >= MAX_TURNS {
+        return false;
+    }
+    let cut = (0..=MAX_TURN.min(turn.text.len())).rev().find(|&at| turn.text.is_char_boundary(at));
+    turn.text.truncate(cut.unwrap_or(0));
+    let at = turns.partition_point(|other| other.at <= turn.at);
+    turns.insert(at, turn);
+    true
 }
 
 /// A value of a query (RFC 3986 2.3).

@@ -1,4 +1,4 @@
-//! The `play` runtime: tones, or a WAV file of the node's audio directory.
+//! What is played: tones, or a WAV file of the node's audio directory.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use ahash::AHashMap;
 use media::session::Player;
-use model::Play;
+use model::Sound;
 use parking_lot::Mutex;
 
 use super::NotReady;
@@ -14,10 +14,10 @@ use super::NotReady;
 /// Files kept decoded; forgotten all at once when there are more.
 const MAX_FILES: usize = 64;
 
-/// The player of a `play` runtime that needs no file.
-pub(super) fn tones(play: &Play) -> Option<Player> {
-    let tones: Vec<(f32, u32)> = play.tones.as_ref()?.iter().map(|tone| (tone.hz, tone.ms)).collect();
-    Some(Player::tones(&tones, play.repeat))
+/// The player of what needs no file.
+pub(super) fn tones(sound: &Sound, repeat: bool) -> Option<Player> {
+    let tones: Vec<(f32, u32)> = sound.tones.as_ref()?.iter().map(|tone| (tone.hz, tone.ms)).collect();
+    Some(Player::tones(&tones, repeat))
 }
 
 /// Decoded audio files, shared by the calls that play them.
@@ -28,11 +28,17 @@ pub(crate) struct AudioFiles(Mutex<AHashMap<PathBuf, Decoded>>);
 type Decoded = (SystemTime, Arc<[i16]>);
 
 impl AudioFiles {
-    pub(crate) async fn open(&self, play: &Play, audio_dir: &Path) -> Result<Player, NotReady> {
-        let Some(file) = &play.file else {
-            return Err(NotReady::failed(
-                "the agent's play runtime names neither a file nor tones".to_owned(),
-            ));
+    pub(crate) async fn open(
+        &self,
+        sound: &Sound,
+        repeat: bool,
+        audio_dir: &Path,
+    ) -> Result<Player, NotReady> {
+        if let Some(player) = tones(sound, repeat) {
+            return Ok(player);
+        }
+        let Some(file) = &sound.file else {
+            return Err(NotReady::failed("neither a file nor tones are named".to_owned()));
         };
         let path = audio_dir.join(file);
         let changed = tokio::fs::metadata(&path).await.and_then(|m| m.modified());
@@ -67,6 +73,6 @@ impl AudioFiles {
                 samples
             }
         };
-        Ok(Player::samples(samples, play.repeat))
+        Ok(Player::samples(samples, repeat))
     }
 }

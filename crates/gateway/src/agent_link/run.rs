@@ -1,5 +1,6 @@
 //! The task that carries one call's audio and messages between its link and its agent.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,12 +10,14 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use media::link::Link;
+use media::quality::QualityLog;
+use model::Sound;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::connection::{Connection, Frame, Gone, Target, connect};
 use super::dialect::{Act, Dialect, Incoming, Io, ToolCall};
 use super::tools::Tools;
-use super::{AgentEvent, NotReady, ToAgent};
+use super::{AgentEvent, NotReady, Outcome, PLAYOUT, ToAgent};
 use crate::calls::{CallInput, Mailbox};
 use crate::edge::Edge;
 
@@ -39,6 +42,8 @@ const BURST: (f64, f64) = (6_000.0, 16.0 * 1024.0 * 1024.0);
 const SUSTAINED: (f64, f64) = (1_000.0, 2.0 * 1024.0 * 1024.0);
 /// Function calls of a model that run at once.
 const MAX_TOOLS: usize = 8;
+/// The name of playing something, in outcomes.
+const PLAY: &str = "play";
 /// Messages taken in one turn before the caller's audio gets its own.
 const TURN: usize = 32;
 
@@ -77,6 +82,10 @@ type Running = FuturesUnordered<Tool>;
 
 struct State {
     io: Io,
+    /// The agent's names for what is being played, in order.
+    playing: VecDeque<Option<String>>,
+    /// How the line sounds.
+    quality: Option<Arc<QualityLog>>,
     /// Something waits to be written, and since when.
     unwritten: Option<Instant>,
     started: bool,
@@ -93,6 +102,8 @@ impl Worker {
         let now = Instant::now();
         let mut state = State {
             io: Io::new(Arc::clone(&self.link)),
+            playing: VecDeque::new(),
+            quality: None,
             unwritten: None,
             started: false,
             last_heard: now,
@@ -163,7 +174,7 @@ impl Worker {
                 command = self.commands.recv() => match command {
                     Some(ToAgent::Stop(reason)) => return End::Call(reason),
                     None => return End::Call("ended".to_owned()),
-                    Some(command) => self.command(command, state),
+                    Some(command) => self.command(command, state).await,
                 },
                 progress = poll_fn(|context| progress(&mut self.connection, state, context)) => {
                     match progress {
@@ -193,7 +204,7 @@ impl Worker {
         }
     }
 
-    fn command(&mut self, command: ToAgent, state: &mut State) {
+    async fn command(&mut self, command: ToAgent, state: &mut State) {
         match command {
             ToAgent::Started => {
                 state.started = true;
@@ -203,17 +214,65 @@ impl Worker {
             ToAgent::VoicemailBeep(beep) => self.dialect.voicemail_beep(beep, &mut state.io),
             ToAgent::Held(held) => self.dialect.held(held, &mut state.io),
             ToAgent::Outcome(outcome) => self.dialect.outcome(outcome, &mut state.io),
+            ToAgent::Together { id, to, with } => self.dialect.together(id, &to, with, &mut state.io),
+            ToAgent::Play(sound) => self.play(None, sound, state).await,
+            ToAgent::Audio(quality) => state.quality = Some(quality),
             // Taken care of where it is received.
             ToAgent::Stop(_) => {}
+        }
+    }
+
+    /// Says something that is not the agent's own behind what it has said; its outcome is told when it was heard.
+    async fn play(&mut self, id: Option<String>, sound: Sound, state: &mut State) {
+        match self.sounds(sound).await {
+            Ok(samples) => {
+                self.link.say(&samples);
+                match self.link.mark_ours() {
+                    Ok(()) => state.playing.push_back(id),
+                    Err(error) => self.played(id, Err(error.to_string()), state),
+                }
+            }
+            Err(why) => self.played(id, Err(why), state),
+        }
+    }
+
+    fn played(&mut self, id: Option<String>, result: Result<Option<String>, String>, state: &mut State) {
+        self.dialect.outcome(Outcome { id, action: PLAY, result }, &mut state.io);
+    }
+
+    /// The samples of a sound at the link's rate, when there is place for them.
+    async fn sounds(&mut self, sound: Sound) -> Result<Vec<i16>, String> {
+        sound.check().map_err(|invalid| format!("{} {}", invalid.path.join("."), invalid.message))?;
+        let audio_dir = &self.edge.settings.media.audio_dir;
+        let mut player =
+            self.edge.audio_files.open(&sound, false, audio_dir).await.map_err(|error| error.to_string())?;
+        let rate = self.link.rate();
+        let most = u64::from(PLAYOUT.queued_ms) * u64::from(rate) / 1_000;
+        let space = usize::try_from(most.saturating_sub(self.link.progress().queued)).unwrap_or(0);
+        let played = tokio::task::spawn_blocking(move || player.render(rate, space)).await;
+        played.ok().flatten().ok_or_else(|| "more than two minutes of audio would wait".to_owned())
+    }
+
+    /// The marks that are over, the agent's and those behind what was played.
+    fn marks(&mut self, state: &mut State) {
+        while let Some(mark) = self.link.next_mark() {
+            if !mark.ours {
+                self.dialect.mark(mark, &mut state.io);
+            } else if let Some(id) = state.playing.pop_front() {
+                let result = if mark.cleared {
+                    Err("it was cleared before it was heard".to_owned())
+                } else {
+                    Ok(None)
+                };
+                self.played(id, result, state);
+            }
         }
     }
 
     /// Hands the caller's frames and the marks on. While the agent does not read, frames wait in the link, which
     /// drops the oldest.
     fn audio(&mut self, state: &mut State) {
-        while let Some(mark) = self.link.next_mark() {
-            self.dialect.mark(mark, &mut state.io);
-        }
+        self.marks(state);
         if state.unwritten.is_some() {
             return;
         }
@@ -239,16 +298,16 @@ impl Worker {
         state.allowance.1 -= length as f64;
         self.dialect.received(incoming, &mut state.io);
         // A clear returns its marks before anything else is said.
-        while let Some(mark) = self.link.next_mark() {
-            self.dialect.mark(mark, &mut state.io);
-        }
+        self.marks(state);
     }
 
     /// What has arrived with the message before, up to a turn's worth.
     async fn more_messages(&mut self, state: &mut State) -> Result<(), Gone> {
         for _ in 1..TURN {
             state.refill(Instant::now());
-            if state.throttled || state.io.acts.len() > TURN {
+            // What is to be played has its place before what comes after it.
+            let plays = state.io.acts.iter().any(|act| matches!(act, Act::Play(..)));
+            if state.throttled || plays || state.io.acts.len() > TURN {
                 return Ok(());
             }
             let next = poll_fn(|context| match self.connection.poll_next(context) {
@@ -286,6 +345,7 @@ impl Worker {
                         return Err(End::Call("ended".to_owned()));
                     }
                 }
+                Act::Play(id, sound) => self.play(id, sound, state).await,
                 Act::Tool(call) if self.tools.is_some() && running + kept.len() < MAX_TOOLS => {
                     kept.push(Act::Tool(call));
                 }
@@ -341,7 +401,8 @@ impl Worker {
                 state.unwritten.get_or_insert(now);
             }
         }
-        self.dialect.second(self.link.statistics(), &mut state.io);
+        let heard = state.quality.as_ref().and_then(|quality| quality.latest());
+        self.dialect.second(self.link.statistics(), heard, &mut state.io);
         Ok(())
     }
 
@@ -359,6 +420,7 @@ impl Worker {
                     None => return Err(End::Call("ended".to_owned())),
                     // Said to an agent that is not there.
                     Some(ToAgent::Started) => state.started = true,
+                    Some(ToAgent::Audio(quality)) => state.quality = Some(quality),
                     Some(_) => {}
                 },
                 attempt = tokio::time::timeout(left, attempt) => match attempt {

@@ -4,11 +4,13 @@
 use media::beep::Beep;
 use media::link::LinkStatistics;
 use media::playout::Mark;
+use media::quality::{Figures, Second};
+use model::{Sound, Tone, TransferStep};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::dialect::{Act, Dialect, Incoming, Io, Outgoing};
-use super::{Action, AgentEvent, Ask, CallFacts, NotReady, Outcome};
+use super::{Action, AgentEvent, Ask, CallFacts, NotReady, Outcome, Together};
 
 /// Longest text an agent may give as a reason, in characters.
 const MAX_REASON: usize = 200;
@@ -48,6 +50,38 @@ enum Message {
         #[serde(default)]
         id: Option<String>,
         to: String,
+        #[serde(default)]
+        mode: Option<String>,
+        #[serde(default)]
+        timeout_s: Option<u32>,
+    },
+    PauseRecording {
+        #[serde(default)]
+        id: Option<String>,
+    },
+    ResumeRecording {
+        #[serde(default)]
+        id: Option<String>,
+    },
+    CompleteTransfer {
+        #[serde(default)]
+        id: Option<String>,
+    },
+    CancelTransfer {
+        #[serde(default)]
+        id: Option<String>,
+    },
+    Conference {
+        #[serde(default)]
+        id: Option<String>,
+    },
+    Play {
+        #[serde(default)]
+        id: Option<String>,
+        #[serde(default)]
+        file: Option<String>,
+        #[serde(default)]
+        tones: Option<Vec<Tone>>,
     },
 }
 
@@ -80,14 +114,31 @@ impl TandemDialect {
             Message::Clear {} => io.link.clear(),
             Message::Mark { name } => io.mark(name),
             Message::HangUp {} => io.event(AgentEvent::HangUp),
-            Message::SendDtmf { id, digits } => {
-                io.event(AgentEvent::Ask(Ask { id, action: Action::SendDtmf { digits } }));
+            Message::SendDtmf { id, digits } => ask(id, Action::SendDtmf { digits }, io),
+            Message::Transfer { id, to, mode, timeout_s } => {
+                ask(id, Action::Transfer { to, mode, timeout_s }, io);
             }
-            Message::Transfer { id, to } => {
-                io.event(AgentEvent::Ask(Ask { id, action: Action::Transfer { to } }));
-            }
+            Message::PauseRecording { id } => ask(id, Action::Record(false), io),
+            Message::ResumeRecording { id } => ask(id, Action::Record(true), io),
+            Message::CompleteTransfer { id } => ask(id, Action::TransferStep(TransferStep::Complete), io),
+            Message::CancelTransfer { id } => ask(id, Action::TransferStep(TransferStep::Cancel), io),
+            Message::Conference { id } => ask(id, Action::TransferStep(TransferStep::Conference), io),
+            Message::Play { id, file, tones } => io.acts.push(Act::Play(id, Sound { file, tones })),
         }
     }
+}
+
+fn ask(id: Option<String>, action: Action, io: &mut Io) {
+    io.event(AgentEvent::Ask(Ask { id, action }));
+}
+
+/// One direction of the line in `stats`.
+fn figures(figures: &Figures) -> Value {
+    let rounded = |value: f32| (f64::from(value) * 100.0).round() / 100.0;
+    json!({
+        "packets": figures.packets, "expected": figures.expected, "loss_percent": rounded(figures.loss_percent),
+        "jitter_ms": rounded(figures.jitter_ms), "mos": rounded(figures.mos),
+    })
 }
 
 impl Dialect for TandemDialect {
@@ -169,7 +220,15 @@ impl Dialect for TandemDialect {
         }));
     }
 
-    fn second(&mut self, statistics: LinkStatistics, io: &mut Io) {
+    fn together(&mut self, id: Option<String>, to: &str, with: Together, io: &mut Io) {
+        let state = match with {
+            Together::Briefing => "answered",
+            Together::Conference => "conference",
+        };
+        io.json(&json!({"type": "transfer", "id": id, "to": to, "state": state}));
+    }
+
+    fn second(&mut self, statistics: LinkStatistics, heard: Option<Second>, io: &mut Io) {
         if !self.started {
             return;
         }
@@ -184,6 +243,10 @@ impl Dialect for TandemDialect {
                 "underruns": playout.underruns,
             },
             "heard": {"dropped_frames": statistics.heard_overruns},
+            "rtp": heard.map(|second| json!({
+                "received": figures(&second.received), "sent": second.sent.as_ref().map(figures),
+                "rtt_ms": second.rtt_ms.map(|ms| (f64::from(ms) * 100.0).round() / 100.0),
+            })),
         });
         io.json(&text);
     }
@@ -219,12 +282,19 @@ mod tests {
         dialect.voicemail_beep(Beep { hz: 1_000, duration_ms: 400 }, &mut io);
         dialect.held(true, &mut io);
         dialect.held(false, &mut io);
-        dialect.mark(Mark { name: "a".to_owned(), cleared: true }, &mut io);
+        dialect.mark(Mark { name: "a".to_owned(), cleared: true, ours: false }, &mut io);
         dialect.outcome(
             Outcome { id: Some("7".to_owned()), action: "transfer", result: Err("486 Busy Here".to_owned()) },
             &mut io,
         );
-        dialect.second(LinkStatistics::default(), &mut io);
+        dialect.together(Some("7".to_owned()), "+14155550123", Together::Briefing, &mut io);
+        dialect.second(LinkStatistics::default(), None, &mut io);
+        let received = Figures { packets: 50, expected: 50, loss_percent: 0.0, jitter_ms: 1.234, mos: 4.4 };
+        dialect.second(
+            LinkStatistics::default(),
+            Some(Second { received, sent: None, rtt_ms: Some(12.0) }),
+            &mut io,
+        );
         dialect.stopped("caller", &mut io);
         assert_eq!(
             texts(&mut io),
@@ -238,7 +308,9 @@ mod tests {
                 r#"{"type":"resume"}"#,
                 r#"{"type":"mark","name":"a","cleared":true}"#,
                 r#"{"type":"outcome","id":"7","action":"transfer","ok":false,"detail":"486 Busy Here"}"#,
-                r#"{"type":"stats","playout":{"played_ms":0,"queued_ms":0,"cleared_ms":0,"overrun_ms":0,"underruns":0},"heard":{"dropped_frames":0}}"#,
+                r#"{"type":"transfer","id":"7","to":"+14155550123","state":"answered"}"#,
+                r#"{"type":"stats","playout":{"played_ms":0,"queued_ms":0,"cleared_ms":0,"overrun_ms":0,"underruns":0},"heard":{"dropped_frames":0},"rtp":null}"#,
+                r#"{"type":"stats","playout":{"played_ms":0,"queued_ms":0,"cleared_ms":0,"overrun_ms":0,"underruns":0},"heard":{"dropped_frames":0},"rtp":{"received":{"packets":50,"expected":50,"loss_percent":0.0,"jitter_ms":1.23,"mos":4.4},"sent":null,"rtt_ms":12.0}}"#,
                 r#"{"type":"end","reason":"caller"}"#,
             ]
         );
@@ -261,6 +333,13 @@ mod tests {
             (r#"{"type":"hang_up"}"#, "HangUp"),
             (r#"{"type":"send_dtmf","digits":"1"}"#, "SendDtmf"),
             (r#"{"type":"transfer","to":"+14155550123","id":"x"}"#, "Transfer"),
+            (r#"{"type":"transfer","to":"+14155550123","mode":"warm","timeout_s":20}"#, "Some(\"warm\")"),
+            (r#"{"type":"complete_transfer"}"#, "TransferStep(Complete)"),
+            (r#"{"type":"cancel_transfer","id":"x"}"#, "TransferStep(Cancel)"),
+            (r#"{"type":"conference"}"#, "TransferStep(Conference)"),
+            (r#"{"type":"pause_recording"}"#, "Record(false)"),
+            (r#"{"type":"resume_recording","id":"r"}"#, "Record(true)"),
+            (r#"{"type":"play","id":"p","tones":[{"hz":440,"ms":100}]}"#, "Play(Some(\"p\")"),
         ] {
             dialect.received(Incoming::Text(text), &mut io);
             assert!(format!("{:?}", io.acts.pop()).contains(expected), "{text}");

@@ -5,9 +5,15 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use cluster::{CallError, TransferTo};
+use media::session::Agent;
 use model::call::Turn;
-use model::{AgentConfig, OrganizationId, Runtime, Secret, TransferMode, TransferTarget};
+use model::{
+    AgentConfig, Conversation, OrganizationId, RuleResult, Runtime, Secret, Sound, Step, TransferMode,
+    TransferTarget,
+};
+use signaling::StatusCode;
 
+use super::transfer::Transfer;
 use super::{Call, END_WAIT, Waiter};
 use crate::agent_link::{
     self, Action, AgentEvent, Ask, CallFacts, NotReady, Outcome, ReadyAgent, TRANSFER, ToAgent,
@@ -15,13 +21,10 @@ use crate::agent_link::{
 use crate::sip_status::OurReason;
 use crate::transfer_target;
 
-/// Turns of a transcript that are kept, and the longest, in bytes.
-const MAX_TURNS: usize = 2_000;
-const MAX_TURN: usize = 8_192;
 /// Most digits and pauses an agent may send at once.
 const MAX_DIGITS: usize = 64;
-/// How long the target of an agent's transfer may take to answer.
-const TRANSFER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the target of an agent's transfer may take to answer when it does not say, in seconds.
+const TRANSFER_TIMEOUT: u32 = 30;
 
 impl Call {
     /// Tells the agent something, when it is one that listens.
@@ -35,7 +38,7 @@ impl Call {
         self.preparing = None;
         let answered = self.conversation.answered_at.is_some();
         match ready {
-            Ok(agent) if answered => self.speak(agent),
+            Ok(agent) if answered => self.speak(agent, now),
             Ok(agent) => self.answer(agent, now),
             Err(not_ready) => {
                 self.advice = Some(sentence(&not_ready.why));
@@ -49,16 +52,26 @@ impl Call {
         }
     }
 
-    /// Another agent speaks from now on.
-    fn speak(&mut self, ready: ReadyAgent) {
-        if let Some(leg) = &self.leg {
-            leg.set_agent(ready.agent);
-        }
+    /// The agent is ready: what it brings along is kept, and its place at the call's audio returned.
+    pub(super) fn take_agent(&mut self, ready: ReadyAgent) -> Agent {
         self.link = ready.link;
-        self.tell_agent(ToAgent::Started);
+        self.music = ready.music;
+        self.conversation.notes.extend(ready.note);
+        ready.agent
     }
 
-    /// A `dial` agent has nothing to say: somebody is called, and the caller hears ringback.
+    /// Another agent speaks from now on.
+    fn speak(&mut self, ready: ReadyAgent, now: Instant) {
+        let agent = self.take_agent(ready);
+        if let Some(leg) = &self.leg {
+            leg.set_agent(agent);
+            self.tell_agent(ToAgent::Audio(leg.quality_log()));
+        }
+        self.tell_agent(ToAgent::Started);
+        self.begin_dial(now);
+    }
+
+    /// A `dial` agent has nothing to say: somebody is called, and the caller hears ringback or music.
     pub(super) fn begin_dial(&mut self, now: Instant) {
         let config = Arc::clone(&self.config);
         let Runtime::Dial(dial) = &config.runtime else { return };
@@ -101,11 +114,16 @@ impl Call {
             self.end(OurReason::AgentNotReady, now);
             return true;
         };
-        let config = AgentConfig { runtime: fallback.clone(), ..AgentConfig::clone(&config) };
+        self.replace_agent(fallback.clone());
+        true
+    }
+
+    /// Another runtime is the call's agent from here on; it speaks once it is ready.
+    fn replace_agent(&mut self, runtime: Runtime) {
+        let config = AgentConfig { runtime, fallback: None, ..AgentConfig::clone(&self.config) };
         let (edge, facts) = (Arc::clone(&self.edge), CallFacts::of(&self.conversation));
         let mailbox = self.mailbox.clone();
         let limit = Duration::from_millis(config.answer_timeout_ms.into());
-        // From here on this agent is the call's.
         self.config = Arc::new(config.clone());
         self.preparing = Some(Box::pin(async move {
             let ready = agent_link::prepare(&edge, &config, facts, mailbox);
@@ -113,60 +131,91 @@ impl Call {
                 .await
                 .unwrap_or_else(|_| Err(NotReady::failed("the fallback was not ready in time")))
         }));
-        true
+    }
+
+    /// The agent's connection broke: its fallback goes on with the caller, or the call ends.
+    pub(super) fn agent_gone(&mut self, why: &str, now: Instant) {
+        let answered = self.conversation.answered_at.is_some();
+        if let Some(fallback) = self.config.fallback.clone().filter(|_| answered && self.ours.is_none()) {
+            let step = Step { rule: "agent".into(), result: RuleResult::Fail, detail: why.to_owned() };
+            let advice = format!("{} The fallback went on with the call.", sentence(why));
+            self.write_decision(
+                fallback.name().to_owned(),
+                vec![step],
+                StatusCode(200),
+                "agent_gone",
+                &advice,
+            );
+            self.note(format!("agent_gone: {why}; the fallback ({}) goes on", fallback.name()));
+            self.link = None;
+            return self.replace_agent(fallback);
+        }
+        if self.ours.is_none() {
+            self.advice = Some(sentence(why));
+            self.conversation.notes.push(format!("agent_gone: {why}"));
+        }
+        self.end(OurReason::AgentGone, now);
     }
 
     pub(super) fn on_agent(&mut self, event: AgentEvent, now: Instant) {
+        let consults = self.transfer.as_deref().is_some_and(Transfer::consults);
         match event {
+            // Who leaves while the target is on the line leaves the caller to it.
+            AgentEvent::HangUp | AgentEvent::Closed { clean: true, .. } if consults => self.join(),
+            AgentEvent::Closed { why, .. } if consults => {
+                self.note(format!("agent_gone: {why}; the caller has been handed over"));
+                self.join();
+            }
             // Who has been handed on is not the agent's to end, and who is about to be waits for that.
-            AgentEvent::HangUp | AgentEvent::Closed { .. } if self.transfer.is_some() => {
-                self.agent_done = true
+            AgentEvent::HangUp | AgentEvent::Closed { clean: true, .. } if self.transfer.is_some() => {
+                self.agent_left = Some(Ok(()));
             }
+            AgentEvent::Closed { why, .. } if self.transfer.is_some() => self.agent_left = Some(Err(why)),
             AgentEvent::HangUp | AgentEvent::Closed { clean: true, .. } => self.end(OurReason::Agent, now),
-            AgentEvent::Closed { clean: false, why } => {
-                if self.ours.is_none() {
-                    self.advice = Some(sentence(&why));
-                    self.conversation.notes.push(format!("agent_gone: {why}"));
-                }
-                self.end(OurReason::AgentGone, now);
-            }
+            AgentEvent::Closed { why, .. } => self.agent_gone(&why, now),
             AgentEvent::Said(turn) => self.said(turn),
             AgentEvent::Ask(ask) => self.asked(ask, now),
         }
     }
 
-    /// Keeps a turn of the transcript in the order of its beginning.
-    fn said(&mut self, mut turn: Turn) {
-        let turns = &mut self.conversation.transcript;
-        if turns.len() >= MAX_TURNS {
-            return;
+    fn said(&mut self, turn: Turn) {
+        if agent_link::keep_turn(&mut self.conversation.transcript, turn) {
+            self.record();
         }
-        let cut = (0..=MAX_TURN.min(turn.text.len())).rev().find(|&at| turn.text.is_char_boundary(at));
-        turn.text.truncate(cut.unwrap_or(0));
-        let at = turns.partition_point(|other| other.at <= turn.at);
-        turns.insert(at, turn);
-        self.record();
     }
 
     /// Does what the agent wants, and tells it what became of that.
     fn asked(&mut self, ask: Ask, now: Instant) {
         let action = ask.action.name();
         let result = match ask.action {
-            Action::Transfer { to } => match to.parse::<TransferTarget>() {
-                Ok(to) => {
-                    let to = TransferTo::Target(to);
-                    let asked = cluster::Transfer { to, mode: TransferMode::Auto, timeout: TRANSFER_TIMEOUT };
-                    match self.transfer(&asked, now) {
-                        Ok(_) => {
-                            // What becomes of it is told when it is known.
-                            self.asked_transfer.get_or_insert(ask.id);
-                            return;
+            Action::Transfer { to, mode, timeout_s } => {
+                // What becomes of it is told when it is known, which may be at once.
+                let idle = self.transfer.is_none();
+                if idle {
+                    self.asked_transfer = Some(ask.id.clone());
+                }
+                let asked = transfer_asked(&to, mode.as_deref(), timeout_s);
+                match asked.and_then(|asked| self.transfer(&asked, now).map_err(|error| error.to_string())) {
+                    Ok(_) => return,
+                    Err(error) => {
+                        if idle {
+                            self.asked_transfer = None;
                         }
-                        Err(error) => Err(error.to_string()),
+                        Err(error)
                     }
                 }
-                Err(rule) => Err(format!("to {rule}")),
+            }
+            Action::TransferStep(step) => match self.may_step(step) {
+                Ok(()) => {
+                    // Told before it is done: who hands the caller over is told nothing more.
+                    self.tell_agent(ToAgent::Outcome(Outcome { id: ask.id, action, result: Ok(None) }));
+                    // It may be taken: that was just asked.
+                    let _ = self.transfer_step(step, now);
+                    return;
+                }
+                Err(error) => Err(error.to_string()),
             },
+            Action::Record(on) => self.pause_recording(!on).map(|()| None).map_err(|error| error.to_string()),
             Action::SendDtmf { digits } => {
                 let known = |c: char| "0123456789*#ABCDw,".contains(c);
                 if (1..=MAX_DIGITS).contains(&digits.len()) && digits.chars().all(known) {
@@ -177,6 +226,16 @@ impl Call {
             }
         };
         self.tell_agent(ToAgent::Outcome(Outcome { id: ask.id, action, result }));
+    }
+
+    /// Has the agent's link play something to whoever hears the agent.
+    pub(super) fn play(&mut self, sound: Sound) -> Result<Conversation, CallError> {
+        if self.conversation.answered_at.is_none() {
+            return Err(CallError::NotAnswered);
+        }
+        let Some(link) = &self.link else { return Err(CallError::NoBot) };
+        link.tell(ToAgent::Play(sound));
+        Ok(self.conversation.clone())
     }
 
     /// Tells the agent what became of a transfer, its own or one that the API asked for.
@@ -211,6 +270,21 @@ impl Call {
         self.waiters_until.get_or_insert(now + END_WAIT);
         self.end(OurReason::Agent, now);
     }
+}
+
+/// A transfer as an agent asks for it; the error names the field and the rule.
+fn transfer_asked(to: &str, mode: Option<&str>, timeout_s: Option<u32>) -> Result<cluster::Transfer, String> {
+    let to: TransferTarget = to.parse().map_err(|rule| format!("to {rule}"))?;
+    let mode = match mode {
+        Some(mode) => mode.parse().map_err(|rule| format!("mode {rule}"))?,
+        None => TransferMode::Auto,
+    };
+    let seconds = timeout_s.unwrap_or(TRANSFER_TIMEOUT);
+    if !model::TRANSFER_SECONDS.contains(&seconds) {
+        let (least, most) = (model::TRANSFER_SECONDS.start(), model::TRANSFER_SECONDS.end());
+        return Err(format!("timeout_s must be from {least} to {most}"));
+    }
+    Ok(cluster::Transfer { to: TransferTo::Target(to), mode, timeout: Duration::from_secs(seconds.into()) })
 }
 
 /// Advice is whole sentences.

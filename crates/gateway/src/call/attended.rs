@@ -178,7 +178,7 @@ impl Call {
             TransferMode::Auto => {
                 self.conversation.trunk_id.is_some() && consulted.trunk == self.conversation.trunk_id
             }
-            TransferMode::Bridge => false,
+            TransferMode::Bridge | TransferMode::Warm | TransferMode::Conference => false,
         };
         if refers { self.send_refer(now) } else { self.join_partner(now) }
     }

@@ -9,6 +9,8 @@ use media::session::MediaEvent;
 use model::{Conversation, Direction, Runtime};
 
 use super::Call;
+use super::transfer::{Stage, Transfer};
+use crate::agent_link::ToAgent;
 
 /// Longest duration believed, in milliseconds, and the one of an INFO that tells none.
 const MAX_DURATION_MS: u32 = 5_000;
@@ -67,6 +69,19 @@ impl Call {
         let asked = self.config.voicemail_detection.as_ref()?;
         let outbound = self.conversation.direction == Direction::Outbound;
         outbound.then(|| Duration::from_secs(asked.timeout_s.into()))
+    }
+
+    /// The caller pressed a digit: for whoever hears the caller. A tone crosses a bridge as it is.
+    pub(super) fn on_digit(&mut self, digit: char, duration_ms: u32, source: Source) {
+        match self.transfer.as_deref() {
+            Some(transfer) if transfer.is_bridged() => {
+                if source != Source::Tone {
+                    transfer.press(digit);
+                }
+            }
+            Some(Transfer { stage: Stage::Briefing, .. }) => {}
+            _ => self.tell_agent(ToAgent::Digit { digit, duration_ms }),
+        }
     }
 
     /// The digit of an INFO, as if it had come by RTP; `None` for any other INFO.

@@ -93,7 +93,7 @@ async fn answered(
     let noise_cancellation =
         route.trunk.as_deref().and_then(|trunk| inbound::noise_cancellation(&edge.settings, trunk));
     let config = route.trunk.as_deref().and_then(|trunk| trunk.inbound_config.as_ref());
-    let conversation = new_inbound(&route, &chosen, &verdict, noise_cancellation, session.call_id());
+    let conversation = new_inbound(&route, &chosen, &verdict, noise_cancellation, Some(session.call_id()));
     let near = media_towards(offer.as_deref(), hop);
     let socket = edge.rtp_ports.open(near);
     let local = local_media(edge, hop, near, socket.as_ref(), route.media_encryption());
@@ -129,8 +129,9 @@ async fn answered(
         on_hold: false,
         rtp_port,
         transfer: None,
-        bridge: None,
-        agent_done: false,
+        second_legs: 0,
+        music: None,
+        agent_left: None,
         more_keys: Vec::new(),
         ours: None,
         deadline: None,
@@ -191,38 +192,13 @@ async fn chosen(
                     }
                 }
             }
-            input = inputs.recv() => match input {
+            input = inputs.recv() => match input.and_then(|input| input.refuse(CallError::NotLive)) {
                 Some(CallInput::Sip(message)) => take(edge, session, *message, Instant::now()),
                 Some(CallInput::Drain) => {
                     session.refuse(Refusal::new(StatusCode(503)), Instant::now());
                 }
-                Some(
-                    CallInput::End(waiter)
-                    | CallInput::Transfer(_, waiter)
-                    | CallInput::EndByAgent(.., waiter),
-                ) => {
-                    let _ = waiter.send(Err(CallError::NotLive));
-                }
-                Some(CallInput::Digits(_, reply) | CallInput::PauseRecording(_, reply)) => {
-                    let _ = reply.send(Err(CallError::NotAnswered));
-                }
-                Some(CallInput::Quality(reply)) => {
-                    let _ = reply.send(Err(CallError::NotAnswered));
-                }
-                Some(CallInput::Listen(reply)) => {
-                    let _ = reply.send(Err(CallError::NotAnswered));
-                }
                 Some(CallInput::Unsent(hop)) => session.handle_transport_error(hop, Instant::now()),
-                Some(
-                    CallInput::Media(_)
-                    | CallInput::Closed(_)
-                    | CallInput::Agent(_)
-                    | CallInput::Second(_)
-                    | CallInput::Partner(_)
-                    | CallInput::Replace(_)
-                    | CallInput::Trace(_),
-                )
-                | None => {}
+                _ => {}
             },
             () = until(session.poll_timeout()) => session.handle_timeout(Instant::now()),
         }
@@ -234,12 +210,13 @@ async fn chosen(
     None
 }
 
-fn new_inbound(
+/// The record of a call that begins. Without a Call-ID it has not come by SIP.
+pub(crate) fn new_inbound(
     route: &Route,
     chosen: &Chosen,
     verdict: &Verdict,
     noise_cancellation: Option<Mode>,
-    call_id: &str,
+    call_id: Option<&str>,
 ) -> Conversation {
     let now = Timestamp::now();
     Conversation {
@@ -260,7 +237,7 @@ fn new_inbound(
         answered_at: None,
         ended_at: None,
         ended_by: None,
-        sip_call_id: Some(call_id.to_owned()),
+        sip_call_id: call_id.map(str::to_owned),
         sip_status: None,
         reason: None,
         codec: None,
@@ -354,8 +331,7 @@ impl Call {
         if !self.session.answer(description, now) {
             return;
         }
-        self.agent = Some(ready.agent);
-        self.link = ready.link;
+        self.agent = Some(self.take_agent(ready));
         self.answered(StatusCode(200), now);
         if let Some(negotiated) = self.negotiated.take() {
             self.open_leg(negotiated, now);

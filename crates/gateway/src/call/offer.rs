@@ -136,7 +136,9 @@ impl Call {
             session.listen_early(now);
             self.tell_agent(ToAgent::Started);
         }
-        self.leg = Some(self.edge.shards.open(socket, session, self.mailbox.clone()));
+        let leg = self.edge.shards.open(socket, session, self.mailbox.clone());
+        self.tell_agent(ToAgent::Audio(leg.quality_log()));
+        self.leg = Some(leg);
         self.record_audio();
     }
 

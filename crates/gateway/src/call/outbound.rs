@@ -108,9 +108,9 @@ async fn carry(
         description: None,
         negotiated: None,
         socket: Some(socket),
-        agent: Some(agent.agent),
+        agent: None,
         preparing: None,
-        link: agent.link,
+        link: None,
         refusal: None,
         asked_transfer: None,
         dial_as: None,
@@ -123,8 +123,9 @@ async fn carry(
         on_hold: false,
         rtp_port,
         transfer: None,
-        bridge: None,
-        agent_done: false,
+        second_legs: 0,
+        music: None,
+        agent_left: None,
         more_keys: Vec::new(),
         ours: None,
         deadline: Some((now + ring_timeout, OurReason::RingTimeout)),
@@ -135,6 +136,7 @@ async fn carry(
         advice: None,
         _permit: permit,
     };
+    call.agent = Some(call.take_agent(agent));
     call.record();
     if call.link.as_ref().is_some_and(AgentLink::is_gone) {
         // It left before there was a call that it could have told.

@@ -2,9 +2,9 @@
 
 use cluster::CallError;
 use media::quality::{Figures, OneWay, Report};
-use model::{CallQuality, OneWayAudio, RecordingDetails, SecondQuality, StreamQuality, Timestamp};
+use model::{CallQuality, OneWayAudio, SecondQuality, StreamQuality};
 
-use super::Call;
+use super::{Call, record};
 
 impl Call {
     /// How the call sounds so far; `None` before there is audio.
@@ -53,23 +53,10 @@ impl Call {
         }
         let (Some(leg), Some(negotiated)) = (&self.leg, self.offer_answer.negotiated()) else { return };
         let wideband = negotiated.codec.rate() != media::resample::Rate::Hz8000;
-        let call = &mut self.conversation;
-        let begun = self.edge.recordings.begin(call.organization_id, call.id, asked.format, wideband);
-        let Some(monitor) = begun else {
-            call.notes.push("not_recorded: too many recordings wait to be begun".to_owned());
-            return;
-        };
-        call.recording = Some(RecordingDetails {
-            format: asked.format,
-            sample_rate: monitor.rate().hz(),
-            channels: 2,
-            started_at: Timestamp::now(),
-            duration_ms: None,
-            pauses: Vec::new(),
-            more_pauses: 0,
-        });
-        leg.listen_in(std::sync::Arc::clone(&monitor));
-        self.recording = Some(monitor);
+        if let Some(monitor) = record::begin(&self.edge, &mut self.conversation, asked.format, wideband) {
+            leg.listen_in(std::sync::Arc::clone(&monitor));
+            self.recording = Some(monitor);
+        }
     }
 
     /// Leaves what is said from now on out of the recording, or records it again. Asking twice changes nothing.
@@ -77,18 +64,7 @@ impl Call {
         if self.conversation.answered_at.is_none() {
             return Err(CallError::NotAnswered);
         }
-        let monitor = self.recording.as_ref().filter(|monitor| !monitor.is_broken());
-        let (Some(monitor), Some(details)) = (monitor, &mut self.conversation.recording) else {
-            return Err(CallError::NotRecorded);
-        };
-        if monitor.is_paused() != paused {
-            monitor.pause(paused);
-            let now = Timestamp::now();
-            if paused {
-                details.paused(monitor.recorded_ms(), now)
-            } else {
-                details.resumed(now)
-            }
+        if record::pause(self.recording.as_ref(), &mut self.conversation, paused)? {
             self.record();
         }
         Ok(())
@@ -96,15 +72,7 @@ impl Call {
 
     /// The call is over: what was measured and recorded goes on record.
     pub(super) fn settle_media(&mut self) {
-        if let Some(monitor) = self.recording.take() {
-            monitor.close();
-            if let Some(details) = &mut self.conversation.recording {
-                details.duration_ms = Some(monitor.recorded_ms());
-            }
-            if monitor.is_broken() {
-                self.conversation.notes.push("recording_broken: the file could not be written".to_owned());
-            }
-        }
+        record::settle(self.recording.take(), &mut self.conversation);
         if self.conversation.answered_at.is_none() {
             return;
         }

@@ -58,7 +58,7 @@ impl Call {
                 let to = destination.uri.clone();
                 let mut transfer = Transfer::new(to, destination, TransferMode::Bridge, REFERRED_RING, now);
                 transfer.stage = Stage::Referred;
-                transfer.steps.push(step(RuleResult::Pass, shown));
+                transfer.step("refer_to", RuleResult::Pass, shown);
                 self.transfer = Some(Box::new(transfer));
                 self.session.accept_refer(now);
                 if let Some(leg) = self.dial(Audio::TakeOver(self.rtp_port), now)

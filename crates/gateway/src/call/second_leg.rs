@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use media::link::Link;
+use media::link::Port;
 use media::offer_answer::{LocalMedia, Negotiated, OfferAnswer};
 use media::session::{Agent, MediaEvent, SessionConfig};
 use model::{Conversation, MediaEncryption, OutboundConfig, TrunkId};
 use signaling::{Ended, Event, Hop, Invite, Reason, Refusal, Session, StatusCode};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::attempt::{TRY, leaves_target, refuses_encryption};
+use super::digits::Presses;
 use super::offer::{believed, local_media};
 use super::peer::believes;
 use super::{Call, Registered, flush, linger, take, until};
@@ -30,18 +31,17 @@ use crate::transfer_target::Destination;
 
 /// How long a dialog that is no longer ours to keep may wait for its peer's BYE.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// Digits that may wait for the second leg.
-const MAX_DIGITS: usize = 16;
+/// Digits that may wait to be sent to a target.
+const DIGITS: usize = 32;
 
 /// What happened on the second leg.
 pub(crate) enum SecondEvent {
     /// A provisional response.
     Progress(StatusCode),
-    /// It is answered and bridged.
-    Bridged,
-    /// The target has pressed a digit.
-    Digit(char),
+    /// It is answered, and its audio is where it was plugged in.
+    Answered,
+    /// The target pressed a digit.
+    Digit { digit: char, duration_ms: u32 },
     /// It is answered and the call's from now on.
     Taken(Box<Taken>),
     /// It could not be placed: nothing was sent.
@@ -64,8 +64,8 @@ pub(crate) struct Taken {
 /// What becomes of the audio.
 #[derive(Clone)]
 pub(super) enum Audio {
-    /// An RTP port of its own, joined to the first leg by this link.
-    Bridge(Arc<Link>),
+    /// An RTP port of its own, plugged in here to begin with.
+    Own(Arc<dyn Port>),
     /// The call's RTP port, which the agent speaks and hears by.
     TakeOver(u16),
 }
@@ -78,6 +78,8 @@ pub(super) struct Plan {
     pub(super) conversation: Conversation,
     pub(super) audio: Audio,
     pub(super) call: Mailbox,
+    /// The call's number for this leg.
+    pub(super) number: u32,
     /// What the call's messages are kept under.
     pub(super) trace: Key,
     /// The place of the second leg, given back with its end.
@@ -86,60 +88,104 @@ pub(super) struct Plan {
 
 /// A second leg; dropping it hangs up.
 pub(super) struct SecondLeg {
-    digits: mpsc::Sender<char>,
     _stop: DropGuard,
+    port: Option<watch::Sender<Arc<dyn Port>>>,
+    digits: mpsc::Sender<String>,
 }
 
 impl SecondLeg {
-    /// The caller has pressed a digit, which the target is to hear.
-    pub(super) fn press(&self, digit: char) {
-        // More than the leg can send is dropped, as from a keypad that is played with.
-        let _ = self.digits.try_send(digit);
+    /// Plugs its audio in elsewhere.
+    pub(super) fn plug(&self, port: Arc<dyn Port>) {
+        if let Some(plugged) = &self.port {
+            plugged.send_replace(port);
+        }
     }
+
+    /// The caller has pressed a digit, which the target is to hear. More than the leg can send is dropped.
+    pub(super) fn press(&self, digit: char) {
+        let _ = self.digits.try_send(digit.to_string());
+    }
+}
+
+/// What the call wants of its second leg.
+struct Orders {
+    stop: CancellationToken,
+    port: Option<watch::Receiver<Arc<dyn Port>>>,
+    digits: mpsc::Receiver<String>,
+}
+
+impl Orders {
+    /// Where the audio is plugged in.
+    fn agent(&mut self) -> Option<Agent> {
+        self.port.as_mut().map(plugged)
+    }
+}
+
+fn plugged(port: &mut watch::Receiver<Arc<dyn Port>>) -> Agent {
+    Agent::Linked(Arc::clone(&port.borrow_and_update()))
+}
+
+/// Waits for another place to plug the audio in.
+async fn plugged_elsewhere(port: &mut Option<watch::Receiver<Arc<dyn Port>>>) -> Agent {
+    if let Some(port) = port
+        && port.changed().await.is_ok()
+    {
+        return plugged(port);
+    }
+    std::future::pending().await
 }
 
 /// Places a second leg. What happens comes as [`CallInput::Second`].
 pub(super) fn place(edge: &Arc<Edge>, plan: Plan) -> SecondLeg {
     let stop = CancellationToken::new();
     let guard = stop.clone().drop_guard();
-    let (digits, pressed) = mpsc::channel(MAX_DIGITS);
-    tokio::spawn(run(Arc::clone(edge), plan, stop, pressed));
-    SecondLeg { digits, _stop: guard }
+    let (plug, port) = match &plan.audio {
+        Audio::Own(port) => {
+            let (plug, port) = watch::channel(Arc::clone(port));
+            (Some(plug), Some(port))
+        }
+        Audio::TakeOver(_) => (None, None),
+    };
+    let (digits, to_send) = mpsc::channel(DIGITS);
+    tokio::spawn(run(Arc::clone(edge), plan, Orders { stop, port, digits: to_send }));
+    SecondLeg { _stop: guard, port: plug, digits }
 }
 
-async fn tell(call: &Mailbox, event: SecondEvent) {
-    // A call that is gone has dropped its handle as well, which ends the leg.
-    let _ = call.send(CallInput::Second(event)).await;
+/// The call that the leg is the second of, and its number there.
+#[derive(Clone)]
+struct First(Mailbox, u32);
+
+impl First {
+    async fn tell(&self, event: SecondEvent) {
+        // A call that is gone has dropped its handle as well, which ends the leg.
+        let _ = self.0.send(CallInput::Second(self.1, event)).await;
+    }
 }
 
-async fn run(edge: Arc<Edge>, plan: Plan, stop: CancellationToken, mut digits: mpsc::Receiver<char>) {
+async fn run(edge: Arc<Edge>, plan: Plan, mut orders: Orders) {
     let mut targets = Targets::of(&plan.carrier);
     loop {
         let mut skipped = Vec::new();
         let reached = tokio::select! {
             reached = targets.next(&edge, &mut skipped) => reached,
-            () = stop.cancelled() => return,
+            () = orders.stop.cancelled() => return,
         };
         let (mailbox, mut inputs) = mpsc::channel(MAILBOX);
         let mut registered = Registered { edge: Arc::clone(&edge), keys: Vec::new() };
         let second = reached.and_then(|hop| SecondCall::begin(&edge, &plan, hop, mailbox, &mut registered));
         let second = match second {
             Ok(second) => second,
-            Err(failure) => return tell(&plan.call, SecondEvent::NotPlaced(failure)).await,
+            Err(failure) => {
+                let first = First(plan.call.clone(), plan.number);
+                return first.tell(SecondEvent::NotPlaced(failure)).await;
+            }
         };
-        let control = Control { stop: &stop, digits: &mut digits };
-        match Box::pin(second.carry(&mut inputs, &mut registered, control, targets.has_more())).await {
+        match Box::pin(second.carry(&mut inputs, &mut registered, &mut orders, targets.has_more())).await {
             Carried::Over(mut session) => return linger(&edge, &mut session, &mut inputs).await,
             Carried::HandedOver => return,
             Carried::NextTarget(session) => leave(&edge, session, std::mem::take(&mut registered.keys)),
         }
     }
-}
-
-/// What the call asks of its second leg.
-struct Control<'a> {
-    stop: &'a CancellationToken,
-    digits: &'a mut mpsc::Receiver<char>,
 }
 
 /// How a second leg came out.
@@ -155,7 +201,7 @@ enum Carried {
 struct SecondCall {
     edge: Arc<Edge>,
     mailbox: Mailbox,
-    call: Mailbox,
+    call: First,
     trace: Key,
     session: Box<Session>,
     hop: Hop,
@@ -168,6 +214,7 @@ struct SecondCall {
     trunk: Option<TrunkId>,
     socket: Option<RtpSocket>,
     leg: Option<Leg>,
+    presses: Presses,
 }
 
 impl SecondCall {
@@ -178,10 +225,10 @@ impl SecondCall {
         mailbox: Mailbox,
         registered: &mut Registered,
     ) -> Result<Self, Failure> {
-        let Plan { destination, carrier, audio, call, trace, .. } = plan;
+        let Plan { destination, carrier, audio, call, number, trace, .. } = plan;
         let (near, policy) = (hop.remote.ip(), carrier.media_encryption);
         let (socket, local) = match audio {
-            Audio::Bridge(_) => {
+            Audio::Own(_) => {
                 let Some(socket) = edge.rtp_ports.open(hop.remote.ip()) else {
                     edge.counters.count(Counter::NoRtpPort);
                     return Err(Failure::no_rtp_port());
@@ -210,7 +257,7 @@ impl SecondCall {
         Ok(Self {
             edge: Arc::clone(edge),
             mailbox,
-            call: call.clone(),
+            call: First(call.clone(), *number),
             trace: *trace,
             session,
             hop,
@@ -221,6 +268,7 @@ impl SecondCall {
             trunk: destination.trunk.as_ref().map(|(trunk, _)| trunk.id),
             socket,
             leg: None,
+            presses: Presses::default(),
         })
     }
 
@@ -229,10 +277,9 @@ impl SecondCall {
         mut self,
         inputs: &mut mpsc::Receiver<CallInput>,
         registered: &mut Registered,
-        control: Control<'_>,
+        orders: &mut Orders,
         has_more: bool,
     ) -> Carried {
-        let Control { stop, digits } = control;
         let mut stopped = false;
         let mut try_until = has_more.then(|| Instant::now() + TRY);
         loop {
@@ -248,19 +295,21 @@ impl SecondCall {
                     }
                     Event::Ended(ended) => {
                         flush(&self.edge, &mut self.session);
-                        tell(&self.call, SecondEvent::Ended(Box::new(ended))).await;
+                        // Before the call hears of it: where its audio was plugged in there is place for others.
+                        self.leg = None;
+                        self.call.tell(SecondEvent::Ended(Box::new(ended))).await;
                         return Carried::Over(self.session);
                     }
-                    Event::Answered { sdp, .. } => {
-                        let answered = self.answered(sdp.as_deref());
+                    Event::Answered { sdp, .. } if !stopped => {
+                        let answered = self.answered(sdp.as_deref(), orders);
                         flush(&self.edge, &mut self.session);
                         match (answered, &self.audio) {
-                            (Some(_), Audio::Bridge(_)) => tell(&self.call, SecondEvent::Bridged).await,
-                            (Some(negotiated), Audio::TakeOver(_)) if !stopped => {
+                            (Some(_), Audio::Own(_)) => self.call.tell(SecondEvent::Answered).await,
+                            (Some(negotiated), Audio::TakeOver(_)) => {
                                 self.hand_over(negotiated, registered).await;
                                 return Carried::HandedOver;
                             }
-                            (Some(_), Audio::TakeOver(_)) | (None, _) => {
+                            (None, _) => {
                                 let cause = Reason { protocol: "SIP".to_owned(), cause: 488, text: None };
                                 self.session.hang_up(Some(cause), Instant::now());
                             }
@@ -271,10 +320,12 @@ impl SecondCall {
                 flush(&self.edge, &mut self.session);
             }
             let now = Instant::now();
+            let Orders { stop, port, digits } = &mut *orders;
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !stopped => {
                     stopped = true;
+                    self.leg = None;
                     self.session.hang_up(None, now);
                 }
                 input = inputs.recv() => match input {
@@ -285,14 +336,15 @@ impl SecondCall {
                     Some(CallInput::Media(MediaEvent::Timeout { .. })) => {
                         self.session.hang_up(None, now);
                     }
-                    Some(CallInput::Media(MediaEvent::Digit { digit, .. })) => {
-                        tell(&self.call, SecondEvent::Digit(digit)).await;
-                    }
+                    Some(CallInput::Media(event)) => self.on_media(event).await,
                     Some(CallInput::Unsent(hop)) => self.session.handle_transport_error(hop, now),
                     Some(_) | None => {}
                 },
-                Some(digit) = digits.recv() => if let Some(leg) = &self.leg {
-                    leg.send_digits(digit.to_string());
+                agent = plugged_elsewhere(port) => if let Some(leg) = &self.leg {
+                    leg.set_agent(agent);
+                },
+                Some(digits) = digits.recv() => if let Some(leg) = &self.leg {
+                    leg.send_digits(digits);
                 },
                 () = until(try_until) => {
                     try_until = None;
@@ -319,14 +371,27 @@ impl SecondCall {
         true
     }
 
+    async fn on_media(&mut self, event: MediaEvent) {
+        if let MediaEvent::Digit { digit, duration_ms, source } = event
+            && self.presses.is_new(digit, source, Instant::now())
+        {
+            self.call.tell(SecondEvent::Digit { digit, duration_ms }).await;
+        }
+    }
+
     async fn on_event(&mut self, event: Event) {
         match event {
+            Event::Info { content_type, body } => {
+                if let Some(digit) = Call::info_digit(&content_type, &body) {
+                    self.on_media(digit).await;
+                }
+            }
             Event::Progress { status, sdp } => {
                 if let Some(sdp) = sdp {
                     // What a reliable response answers is not said again in the 2xx.
                     let _ = self.offer_answer.accept(&sdp);
                 }
-                tell(&self.call, SecondEvent::Progress(status)).await;
+                self.call.tell(SecondEvent::Progress(status)).await;
             }
             Event::Offer { sdp: Some(offer) } => self.on_offer(&offer),
             Event::Offer { sdp: None } => {
@@ -339,11 +404,6 @@ impl SecondCall {
                 self.update(&sdp);
             }
             Event::Modified { status, sdp: Some(sdp) } if status.is_success() => self.update(&sdp),
-            Event::Info { content_type, body } => {
-                if let Some(MediaEvent::Digit { digit, .. }) = Call::info_digit(&content_type, &body) {
-                    tell(&self.call, SecondEvent::Digit(digit)).await;
-                }
-            }
             // A leg that was transferred to is not transferred on.
             Event::Refer { .. } => {
                 self.session.refuse_refer(&Refusal::new(StatusCode(603)), Instant::now());
@@ -377,17 +437,17 @@ impl SecondCall {
     }
 
     /// The target has answered; what was agreed on, when it can be used.
-    fn answered(&mut self, sdp: Option<&[u8]>) -> Option<Negotiated> {
+    fn answered(&mut self, sdp: Option<&[u8]>, orders: &mut Orders) -> Option<Negotiated> {
         self.offered = false;
         let negotiated = match sdp {
             Some(sdp) => self.offer_answer.accept(sdp).ok(),
             None => self.offer_answer.negotiated().cloned(),
         }?;
-        if let (Audio::Bridge(link), Some(socket)) = (&self.audio, self.socket.take()) {
+        if let (Some(agent), Some(socket)) = (orders.agent(), self.socket.take()) {
             let media = &self.edge.settings.media;
             let config = SessionConfig {
                 negotiated: negotiated.clone(),
-                agent: Agent::Linked(Arc::clone(link)),
+                agent,
                 seed: random(),
                 believed: believed(&self.edge, self.trunk, self.hop, Some(&socket)),
                 initial_timeout: media.initial_timeout,
@@ -410,8 +470,8 @@ impl SecondCall {
         let keys = std::mem::take(&mut registered.keys);
         let Self { edge, call, session, hop, trunk, offer_answer, .. } = self;
         let taken = Taken { session, hop, trunk, offer_answer, negotiated, keys };
-        if let Err(unsent) = call.send(CallInput::Second(SecondEvent::Taken(Box::new(taken)))).await
-            && let CallInput::Second(event) = unsent.0
+        if let Err(unsent) = call.0.send(CallInput::Second(call.1, SecondEvent::Taken(Box::new(taken)))).await
+            && let CallInput::Second(_, event) = unsent.0
         {
             discard(&edge, event);
         }

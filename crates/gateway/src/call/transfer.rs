@@ -1,14 +1,19 @@
-//! Handing the call to somebody else: by REFER, followed to its end (RFC 3515), or by a second leg that is bridged to
-//! the first. Until the target has answered the agent goes on with the caller.
+//! Handing the call to somebody else: by REFER (`refer.rs`), or by a second leg that is bridged to the first. Until the
+//! target has answered the agent goes on with the caller; in a warm transfer or a conference (`consult.rs`) it then
+//! speaks with the target.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster::{CallError, TransferTo};
+use media::conference;
+use media::link::Port;
 use media::session::Agent;
 use model::{
-    Conversation, DecisionId, DecisionRecord, Direction, E164, RuleResult, Step, Timestamp, TransferMode,
+    Conversation, DecisionId, DecisionRecord, Direction, E164, RuleResult, Runtime, Step, Timestamp,
+    TransferMode,
 };
-use signaling::{EndCause, Ended, Referral, StatusCode};
+use signaling::{EndCause, Ended, StatusCode};
 
 use super::Call;
 use super::attended::Partner;
@@ -20,9 +25,6 @@ use crate::listener;
 use crate::sip_status::OurReason;
 use crate::transfer_target::{self, Denied, Destination};
 
-/// How long a peer that took a REFER and reports nothing may take to hang up.
-const UNFOLLOWED: Duration = Duration::from_secs(5);
-
 /// A transfer under way.
 pub(super) struct Transfer {
     pub(super) destination: Destination,
@@ -32,10 +34,12 @@ pub(super) struct Transfer {
     pub(super) timeout: Duration,
     pub(super) stage: Stage,
     pub(super) until: Option<Instant>,
-    pub(super) steps: Vec<Step>,
+    steps: Vec<Step>,
     pub(super) second: Option<Other>,
     /// The other call of an attended transfer, until it is joined.
     pub(super) consulted: Option<Mailbox>,
+    /// Where the caller's audio is plugged in once the target has answered.
+    pub(super) near: Option<Arc<dyn Port>>,
 }
 
 /// Who is to have the call. Dropping it hangs up.
@@ -46,7 +50,7 @@ pub(super) enum Other {
     Partner(Partner),
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The other call is asked whom it is with.
     Asking,
@@ -59,6 +63,10 @@ pub(super) enum Stage {
     Referred,
     /// The second leg rings.
     Dialling,
+    /// The agent speaks with the target, the caller hears music.
+    Briefing,
+    /// Caller, target and agent hear each other.
+    Conference,
     /// Both legs are joined.
     Bridged,
     /// The peer's REFER: the second leg rings and is to be the call.
@@ -74,8 +82,8 @@ impl Transfer {
         now: Instant,
     ) -> Self {
         Self {
-            to,
             destination,
+            to,
             mode,
             timeout,
             stage: Stage::Referring { accepted: false },
@@ -83,6 +91,7 @@ impl Transfer {
             steps: Vec::new(),
             second: None,
             consulted: None,
+            near: None,
         }
     }
 
@@ -96,7 +105,7 @@ impl Transfer {
             Stage::Referred | Stage::Bridged => true,
             // Carriers hang up as soon as they have taken the REFER, before they report anything.
             Stage::Referring { accepted } => accepted && ended.cause == EndCause::ByeFromPeer,
-            Stage::Asking | Stage::Dialling | Stage::Following => false,
+            Stage::Asking | Stage::Dialling | Stage::Briefing | Stage::Conference | Stage::Following => false,
         }
     }
 
@@ -108,7 +117,12 @@ impl Transfer {
 
     /// Whether a second leg of ours carries it.
     pub(super) fn is_bridged(&self) -> bool {
-        matches!(self.stage, Stage::Bridged)
+        self.stage == Stage::Bridged
+    }
+
+    /// Whether the target has answered and the agent is there, too.
+    pub(super) fn consults(&self) -> bool {
+        matches!(self.stage, Stage::Briefing | Stage::Conference)
     }
 
     /// The caller has pressed a digit: who is bridged to the caller hears it.
@@ -120,14 +134,16 @@ impl Transfer {
         }
     }
 
+    /// Plugs the target's audio in elsewhere.
+    pub(super) fn plug(&self, port: Arc<dyn Port>) {
+        if let Some(Other::Leg(leg)) = &self.second {
+            leg.plug(port);
+        }
+    }
+
     pub(super) fn until(&self) -> Option<Instant> {
         self.until
     }
-}
-
-/// Whether a target that gave this answer has been asked: it is not called twice.
-fn was_asked(status: StatusCode) -> bool {
-    matches!(status.0, 404 | 408 | 480 | 486 | 487 | 600 | 603 | 604)
 }
 
 impl Call {
@@ -152,15 +168,19 @@ impl Call {
         let organization = self.conversation.organization_id;
         let destination = transfer_target::asked(&directory, organization, trunk, self.hop, to)
             .map_err(|Denied(_)| CallError::TargetRefused)?;
-        if asked.mode == TransferMode::Bridge && destination.trunk.is_none() {
+        let refers = matches!(asked.mode, TransferMode::Auto | TransferMode::Refer);
+        if !refers && destination.trunk.is_none() {
             return Err(CallError::NoWayOut);
+        }
+        if asked.mode.keeps_agent() && self.link.is_none() {
+            return Err(CallError::NoBot);
         }
         let transfer = Transfer::new(to.to_string(), destination, asked.mode, asked.timeout, now);
         self.transfer = Some(Box::new(transfer));
-        if asked.mode == TransferMode::Bridge {
-            self.bridge(now);
-        } else {
+        if refers {
             self.send_refer(now);
+        } else {
+            self.bridge(now);
         }
         Ok(self.conversation.clone())
     }
@@ -185,67 +205,26 @@ impl Call {
         self.bridge(now);
     }
 
-    pub(super) fn send_refer(&mut self, now: Instant) {
-        let Some(transfer) = &self.transfer else { return };
-        let uri = transfer.destination.uri.clone();
-        if !self.session.refer(&uri, now) {
-            self.on_referral(Referral::Refused(StatusCode(491)), now);
-        }
-    }
-
-    /// How our REFER fares.
-    pub(super) fn on_referral(&mut self, referral: Referral, now: Instant) {
-        let Some(transfer) = self.transfer.as_deref_mut() else { return };
-        let Stage::Referring { accepted } = &mut transfer.stage else { return };
-        match referral {
-            Referral::Accepted { followed: true } | Referral::Progress(_) => *accepted = true,
-            Referral::Accepted { followed: false } => {
-                transfer.step("refer", RuleResult::Pass, "taken, without reports".to_owned());
-                transfer.stage = Stage::Referred;
-                transfer.until = Some(now + UNFOLLOWED);
-                transfer.replaced();
-            }
-            Referral::Done(Some(status)) if status.is_success() => {
-                transfer.step("refer", RuleResult::Pass, format!("the target answered {status}"));
-                transfer.stage = Stage::Referred;
-                transfer.until = None;
-                transfer.replaced();
-                self.end(OurReason::Transfer, now);
-            }
-            Referral::Refused(status) => {
-                let detail = format!("the other side answered {status}");
-                transfer.step("refer", RuleResult::Fail, detail);
-                self.refer_failed(status, false, now);
-            }
-            Referral::Done(status) => {
-                let status = status.unwrap_or(StatusCode(480));
-                transfer.step("refer", RuleResult::Fail, format!("the target answered {status}"));
-                self.refer_failed(status, was_asked(status), now);
-            }
-        }
-    }
-
-    /// A second call is the other way, unless the target has been asked already.
-    fn refer_failed(&mut self, status: StatusCode, asked: bool, now: Instant) {
-        if self.may_join() {
-            return self.join_partner(now);
-        }
-        let bridges = self
-            .transfer
-            .as_ref()
-            .is_some_and(|t| t.mode == TransferMode::Auto && t.destination.trunk.is_some());
-        if bridges && !asked {
-            self.bridge(now);
-        } else {
-            self.transfer_failed(status, now);
-        }
-    }
-
     /// Calls the target on a second leg.
-    fn bridge(&mut self, now: Instant) {
-        let [first, second] = bridge::pair();
-        self.bridge = Some(first);
-        if let Some(leg) = self.dial(Audio::Bridge(second), now)
+    pub(super) fn bridge(&mut self, now: Instant) {
+        let Some(transfer) = self.transfer.as_deref_mut() else { return };
+        let audio = self.link.as_ref().map(|link| Arc::clone(&link.audio));
+        let (near, far): (Option<Arc<dyn Port>>, Arc<dyn Port>) = match (transfer.mode, audio) {
+            (TransferMode::Warm, Some(audio)) => (None, audio),
+            (TransferMode::Conference, Some(audio)) => {
+                let (caller, guest) = conference::places(audio);
+                (Some(caller), guest)
+            }
+            _ => {
+                let [first, second] = bridge::pair();
+                (Some(first), second)
+            }
+        };
+        transfer.near = near;
+        if transfer.mode == TransferMode::Warm {
+            self.play_music();
+        }
+        if let Some(leg) = self.dial(Audio::Own(far), now)
             && let Some(transfer) = self.transfer.as_deref_mut()
         {
             transfer.stage = Stage::Dialling;
@@ -275,26 +254,32 @@ impl Call {
         if let Some(number) = self.dial_as.take() {
             conversation.agent_number = Some(number);
         }
-        let call = self.mailbox.clone();
+        self.second_legs += 1;
+        let (call, number) = (self.mailbox.clone(), self.second_legs);
         let trace = super::trace_key(&self.edge, &self.session);
-        let plan = Plan { destination, carrier, conversation, audio, call, trace, _permit: permit };
+        let plan = Plan { destination, carrier, conversation, audio, call, number, trace, _permit: permit };
         Some(second_leg::place(&self.edge, plan))
     }
 
-    /// What happened on the second leg.
-    pub(super) fn on_second(&mut self, event: SecondEvent, now: Instant) {
-        let Some(transfer) = self.transfer.as_deref_mut() else {
+    /// What happened on the second leg of this number. One that was given up may still have something to tell.
+    pub(super) fn on_second(&mut self, number: u32, event: SecondEvent, now: Instant) {
+        let current = number == self.second_legs;
+        let Some(transfer) = self.transfer.as_deref_mut().filter(|_| current) else {
             return second_leg::discard(&self.edge, event);
         };
-        let following = matches!(transfer.stage, Stage::Following);
+        let following = transfer.stage == Stage::Following;
         match event {
             SecondEvent::Progress(status) => {
                 if following && status.0 >= 180 {
                     self.session.notify_refer(status, now);
                 }
             }
-            SecondEvent::Bridged => self.join(),
-            SecondEvent::Digit(digit) => self.press(digit),
+            SecondEvent::Answered => self.target_answered(),
+            SecondEvent::Digit { digit, duration_ms } => match transfer.stage {
+                Stage::Bridged => self.press(digit),
+                Stage::Briefing | Stage::Conference => self.tell_agent(ToAgent::Digit { digit, duration_ms }),
+                _ => {}
+            },
             SecondEvent::Taken(taken) if following => self.take_over(*taken, now),
             taken @ SecondEvent::Taken(_) => second_leg::discard(&self.edge, taken),
             SecondEvent::NotPlaced(failure) => {
@@ -302,6 +287,7 @@ impl Call {
                 self.transfer_failed(StatusCode(503), now);
             }
             SecondEvent::Ended(_) if transfer.is_bridged() => self.end(OurReason::Transfer, now),
+            SecondEvent::Ended(_) if transfer.consults() => self.target_left(now),
             SecondEvent::Ended(ended) => {
                 let status = ended.status.filter(|s| s.0 >= 300).unwrap_or(StatusCode(480));
                 let phrase = ended.phrase.unwrap_or_default();
@@ -315,11 +301,13 @@ impl Call {
         }
     }
 
-    /// The target has answered: from now on caller and target hear each other, and the agent nobody.
-    fn join(&mut self) {
+    /// The target has answered: from now on it and the caller hear each other, and the agent nobody.
+    pub(super) fn join(&mut self) {
         let Some(transfer) = self.transfer.as_deref_mut() else { return };
-        if !matches!(transfer.stage, Stage::Dialling) {
-            return;
+        if transfer.mode.keeps_agent() {
+            let [first, second] = bridge::pair();
+            transfer.plug(second);
+            transfer.near = Some(first);
         }
         let detail = format!("{} answered and is bridged", transfer.to);
         self.joined(detail);
@@ -331,8 +319,8 @@ impl Call {
         transfer.stage = Stage::Bridged;
         transfer.until = None;
         transfer.step("second_leg", RuleResult::Pass, detail.clone());
-        if let (Some(leg), Some(link)) = (&self.leg, self.bridge.take()) {
-            leg.set_agent(Agent::Linked(link));
+        if let (Some(leg), Some(near)) = (&self.leg, transfer.near.take()) {
+            leg.set_agent(Agent::Linked(near));
         }
         self.tell_transfer(Ok(Some(detail.clone())));
         // Nobody hears the agent any more.
@@ -355,7 +343,7 @@ impl Call {
         let Some(transfer) = self.transfer.as_deref_mut() else { return };
         let told = transfer.steps.last().map_or_else(|| status.to_string(), |step| step.detail.clone());
         let note = format!("transfer to {} failed: {told}", transfer.to);
-        if matches!(transfer.stage, Stage::Following) {
+        if transfer.stage == Stage::Following {
             self.session.notify_refer(status, now);
         }
         self.decide_transfer(
@@ -363,15 +351,13 @@ impl Call {
             "transfer_failed",
             "The caller stayed with the agent: see the steps for what the carrier and the target answered.",
         );
-        self.transfer = None;
-        self.bridge = None;
-        self.tell_transfer(Err(told.clone()));
         self.note(note);
-        if self.after_dial(told, now) {
-            return;
-        }
-        if self.agent_done {
-            self.end(OurReason::Agent, now);
+        self.tell_transfer(Err(told.clone()));
+        if matches!(self.config.runtime, Runtime::Dial(_)) {
+            self.transfer = None;
+            self.after_dial(told, now);
+        } else {
+            self.back_to_agent(now);
         }
     }
 
@@ -402,7 +388,7 @@ impl Call {
                 transfer.step("second_leg", RuleResult::Fail, detail);
                 self.transfer_failed(StatusCode(480), now);
             }
-            Stage::Bridged => {}
+            Stage::Briefing | Stage::Conference | Stage::Bridged => {}
         }
     }
 

@@ -64,6 +64,8 @@ keys! {
     now "media.noise_cancellation" "TANDEM_MEDIA__NOISE_CANCELLATION" "standard" "the denoiser that enable_noise_cancellation means";
     now "retention.recordings_days" "TANDEM_RETENTION__RECORDINGS_DAYS" "0" "days after which recordings are dropped; 0 = never";
     now "retention.quality_days" "TANDEM_RETENTION__QUALITY_DAYS" "0" "days after which the figures of quality are dropped; 0 = never";
+    now "audiosocket.listen" "TANDEM_AUDIOSOCKET__LISTEN" "none" "TCP listeners for Asterisk's AudioSocket: the call's UUID is the agent's";
+    now "audiosocket.allowed_addresses" "TANDEM_AUDIOSOCKET__ALLOWED_ADDRESSES" "127.0.0.0/8,::1" "who may connect there: addresses and CIDR prefixes";
     now "store.url" "TANDEM_STORE__URL" "sqlite:<data_dir>/tandem.db" "the database";
     later "bus.url" "TANDEM_BUS__URL" "none" "bus of several nodes";
     now "secrets.key_file" "TANDEM_SECRETS__KEY_FILE" "<data_dir>/secret.key" "keys of the secrets at rest: the first seals, all open";
