@@ -142,7 +142,7 @@ async fn open(state: ApiState, mut request: Request) -> Result<Response, ApiErro
     let listening = match tokio::time::timeout(EDGE_LIMIT, state.cluster.listen(pass.conversation)).await {
         Ok(Ok(listening)) => listening,
         Ok(Err(CallError::NotLive)) => return Err(ApiError::NotFound("Live call")),
-        Ok(Err(error @ (CallError::NotAnswered | CallError::TooManyListeners))) => {
+        Ok(Err(error @ (CallError::NotAnswered | CallError::NoSip | CallError::TooManyListeners))) => {
             return Err(ApiError::Conflict(format!("Nobody listens: {error}.")));
         }
         Ok(Err(error)) => return Err(ApiError::Unavailable(format!("Nobody listens: {error}."))),

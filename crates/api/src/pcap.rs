@@ -138,7 +138,7 @@ mod tests {
         TraceMessage {
             at: Timestamp(1_700_000_000_000_123),
             sent,
-            transport: transport.to_owned().into(),
+            transport: transport.to_owned(),
             local: local.parse().unwrap(),
             remote: if local.contains('[') { "[2001:db8::9]:5062" } else { "198.51.100.10:5062" }
                 .parse()

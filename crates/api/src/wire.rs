@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use model::{
-    ConversationStatus, DeliveryState, Direction, EndedBy, MediaEncryption, TransferMode, Transport,
-    WebhookEvent,
+    ConversationStatus, DeliveryState, Direction, EndedBy, MediaEncryption, TransferMode, TransferStep,
+    Transport, WebhookEvent,
 };
 use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -130,6 +130,7 @@ enums! {
     DeliveryStateText = DeliveryState,
     WebhookEventText = WebhookEvent,
     TransferModeText = TransferMode,
+    TransferStepText = TransferStep,
 }
 
 /// A scope.

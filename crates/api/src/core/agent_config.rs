@@ -55,6 +55,27 @@ pub(super) struct AgentConfigSchema {
     /// and a `tandem` agent is told with `voicemail_beep`. Null: not.
     #[schema(required = false)]
     voicemail_detection: Option<VoicemailDetectionSchema>,
+    /// What a caller hears who waits: while a `dial` agent rings (null: ringback), and in a warm transfer (null: quiet
+    /// music).
+    hold_music: Option<SoundSchema>,
+    /// Who speaks when the runtime's connection breaks in the middle of a call: any runtime, `dial` among them. The
+    /// call ends without.
+    #[schema(required = false, value_type = Option<Object>)]
+    fallback: (),
+}
+
+/// Something to play: exactly one of `file` and `tones`.
+#[derive(ToSchema)]
+#[schema(as = Sound)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "describes model::Sound; a test holds the two together")]
+struct SoundSchema {
+    /// WAV file, relative to the node's audio directory.
+    #[schema(min_length = 1, max_length = 1024)]
+    file: Option<String>,
+    /// Tones, one after the other.
+    #[schema(min_items = 1, max_items = 1_000)]
+    tones: Option<Vec<ToneSchema>>,
 }
 
 /// How a voicemail box is noticed.
@@ -321,7 +342,7 @@ enum PlayKind {
 #[schema(as = Tone)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "describes model::Tone; a test holds the two together")]
-struct ToneSchema {
+pub(super) struct ToneSchema {
     /// Frequency in hertz; 0 is silence.
     #[schema(minimum = 0, maximum = 4_000)]
     hz: f32,
@@ -424,6 +445,9 @@ mod tests {
                 }
             }
         }
+        let waiting = json!({"runtime": {"type": "echo"}, "hold_music": {"tones": [{"hz": 440, "ms": 500}]}});
+        let shown = show(&read("config", &waiting).unwrap());
+        assert_eq!(names(&schema["$defs"]["Sound"]), keys(&shown["hold_music"]));
         let mut fields = Vec::new();
         for play in [
             json!({"type": "play", "file": "a.wav"}),
@@ -460,6 +484,14 @@ mod tests {
             (
                 json!({"runtime": {"type": "echo"}, "ring_timeout_s": 0}),
                 "config.ring_timeout_s is 0; 1 to 600 is allowed.",
+            ),
+            (
+                json!({"runtime": {"type": "echo"}, "hold_music": {}}),
+                "config.hold_music.file one of file and tones is required.",
+            ),
+            (
+                json!({"runtime": {"type": "echo"}, "fallback": {"type": "tandem", "url": "x"}}),
+                "config.fallback.url must be a wss:// or ws:// URL with a host, without user, password or fragment.",
             ),
             (
                 json!({"runtime": {"type": "play", "tones": [[440, 500]]}}),

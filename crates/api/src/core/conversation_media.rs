@@ -45,7 +45,7 @@ async fn quality(
         match tokio::time::timeout(EDGE_LIMIT, state.cluster.call_quality(id)).await {
             Ok(Ok(quality)) => return Ok(Json(quality)),
             Ok(Err(CallError::NotLive)) => {}
-            Ok(Err(CallError::NotAnswered)) => return Err(ApiError::NotFound(QUALITY)),
+            Ok(Err(CallError::NotAnswered | CallError::NoSip)) => return Err(ApiError::NotFound(QUALITY)),
             Ok(Err(error)) => {
                 return Err(ApiError::Unavailable(format!("The call's quality is not known: {error}.")));
             }
@@ -98,7 +98,9 @@ async fn dtmf(
     }
     let call = match tokio::time::timeout(EDGE_LIMIT, state.cluster.send_digits(id, body.digits)).await {
         Ok(Ok(call)) => call,
-        Ok(Err(error @ (CallError::NotLive | CallError::NotAnswered | CallError::NoDigits))) => {
+        Ok(Err(
+            error @ (CallError::NotLive | CallError::NotAnswered | CallError::NoDigits | CallError::NoSip),
+        )) => {
             return Err(ApiError::Conflict(format!("No digit is sent: {error}.")));
         }
         Ok(Err(error)) => return Err(ApiError::Unavailable(format!("No digit is sent: {error}."))),

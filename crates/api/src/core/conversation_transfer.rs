@@ -1,4 +1,4 @@
-//! Handing a live call to somebody else.
+//! What is asked of a live call: hand it to somebody else, and play something into it.
 
 use std::time::Duration;
 
@@ -7,23 +7,26 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use cluster::{CallError, Transfer, TransferTo};
-use model::{E164, Invalid, TransferMode, TransferTarget};
+use model::{
+    Conversation, ConversationId, E164, Invalid, OrganizationId, Sound, TRANSFER_SECONDS, Tone, TransferMode,
+    TransferTarget,
+};
 use serde::Deserialize;
 use store::StoreError;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
+use super::agent_config::ToneSchema;
 use super::conversations::{CONVERSATION, ConversationOut, ConversationPath};
 use crate::ApiState;
 use crate::auth::{Caller, ConversationsManage};
 use crate::error::{ApiError, of};
 use crate::extract::{At, Body};
 use crate::routes::{Routes, operations};
-use crate::wire::{ConversationIdText, Text, TransferModeText};
+use crate::wire::{ConversationIdText, Text, TransferModeText, TransferStepText};
 
 /// How long the edge may take to begin.
 const BEGIN_LIMIT: Duration = Duration::from_secs(5);
-/// Seconds a transfer may take, at least, at most and when not said.
-const SECONDS: std::ops::RangeInclusive<u32> = 5..=120;
+/// Seconds a transfer may take when not said.
 const DEFAULT_SECONDS: u32 = 30;
 /// Digits of an extension at most; more are a number of the public network.
 const MAX_EXTENSION: usize = 5;
@@ -54,6 +57,9 @@ struct TransferIn {
     /// `refer` asks the carrier to call the target itself (REFER, RFC 3515) and follows its reports; `bridge` places a
     /// second call by the trunk's outbound_config and joins the audio of both; `auto` refers, and bridges when the
     /// carrier refuses that or reports that it failed. A target that is busy or does not answer is not called twice.
+    /// `warm` places a second call on which the agent speaks with the target while the caller hears music, and
+    /// `conference` one that joins the caller and the agent; both go on with `…/transfer/{step}`, and need an agent
+    /// that is a bot.
     #[serde(default = "auto")]
     #[schema(required = false)]
     mode: TransferModeText,
@@ -103,14 +109,12 @@ async fn transfer(
         (None, Some(other)) => TransferTo::Call(other.0),
         _ => return Err(fault("to", "must be set, or to_conversation, and not both".to_owned())),
     };
-    if !SECONDS.contains(&body.timeout_s) {
-        return Err(fault("timeout_s", format!("must be from {} to {}", SECONDS.start(), SECONDS.end())));
+    if !TRANSFER_SECONDS.contains(&body.timeout_s) {
+        let (least, most) = (TRANSFER_SECONDS.start(), TRANSFER_SECONDS.end());
+        return Err(fault("timeout_s", format!("must be from {least} to {most}")));
     }
     let id = path.id.0;
-    let stored = state.store.conversation(caller.organization, id).await.map_err(of(CONVERSATION))?;
-    if stored.status.is_final() {
-        return Err(ApiError::Conflict("The call is over.".to_owned()));
-    }
+    live(&state, caller.organization, id).await?;
     match &to {
         TransferTo::Target(target) => {
             if let Some(number) = dialled(target) {
@@ -129,29 +133,109 @@ async fn transfer(
     }
     let timeout = Duration::from_secs(body.timeout_s.into());
     let asked = state.cluster.transfer_call(id, Transfer { to, mode: body.mode.0, timeout });
-    let call = match tokio::time::timeout(BEGIN_LIMIT, asked).await {
-        Ok(Ok(call)) => call,
+    let call = begun(tokio::time::timeout(BEGIN_LIMIT, asked).await, "The call is not transferred")?;
+    Ok((StatusCode::ACCEPTED, Json(ConversationOut::of(&state, &caller, call).await?)))
+}
+
+/// What the edge says to something asked of a call.
+pub(super) fn begun(
+    answer: Result<Result<Conversation, CallError>, tokio::time::error::Elapsed>,
+    not: &str,
+) -> Result<Conversation, ApiError> {
+    match answer {
+        Ok(Ok(call)) => Ok(call),
         Ok(Err(error @ (CallError::TargetRefused | CallError::NoWayOut))) => {
-            return Err(ApiError::BadRequest(format!("The call is not transferred: {error}.")));
+            Err(ApiError::BadRequest(format!("{not}: {error}.")))
         }
         Ok(Err(
             error @ (CallError::NotLive
             | CallError::OtherNotLive
             | CallError::NotAnswered
-            | CallError::Transferring),
-        )) => {
-            return Err(ApiError::Conflict(format!("The call is not transferred: {error}.")));
-        }
-        Ok(Err(error)) => {
-            return Err(ApiError::Unavailable(format!("The call is not transferred: {error}.")));
-        }
-        Err(_) => {
-            return Err(ApiError::Unavailable("The call edge did not answer in time.".to_owned()));
-        }
-    };
+            | CallError::Transferring
+            | CallError::NoBot
+            | CallError::NoTarget
+            | CallError::NoSip),
+        )) => Err(ApiError::Conflict(format!("{not}: {error}."))),
+        Ok(Err(error)) => Err(ApiError::Unavailable(format!("{not}: {error}."))),
+        Err(_) => Err(ApiError::Unavailable("The call edge did not answer in time.".to_owned())),
+    }
+}
+
+/// A step of a transfer.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+struct StepPath {
+    /// The conversation.
+    id: ConversationIdText,
+    /// `complete`: the agent leaves, the caller and the target speak with each other. `cancel`: the target is hung up
+    /// on, the caller is back with the agent. `conference`: all three speak with each other.
+    #[param(inline)]
+    step: TransferStepText,
+}
+
+/// Goes on with a `warm` transfer or a `conference` whose target has answered; `cancel` also while it rings. An agent
+/// that hangs up completes the transfer, a target that hangs up leaves the caller to the agent.
+#[utoipa::path(post, path = "/core/conversations/{id}/transfer/{step}", operation_id = "continue_transfer",
+    tag = "Conversations", params(StepPath),
+    responses((status = 200, description = "The call.", body = ConversationOut),
+        (status = 409, description = "The call is not in progress, or no target is on the line.",
+            body = crate::error::ErrorOut)))]
+async fn step(
+    caller: Caller<ConversationsManage>,
+    At(path): At<StepPath>,
+    State(state): State<ApiState>,
+) -> Result<Json<ConversationOut>, ApiError> {
+    let id = path.id.0;
+    live(&state, caller.organization, id).await?;
+    let asked = state.cluster.transfer_step(id, path.step.0);
+    let call = begun(tokio::time::timeout(BEGIN_LIMIT, asked).await, "The transfer stays as it is")?;
+    Ok(Json(ConversationOut::of(&state, &caller, call).await?))
+}
+
+/// What is to be played.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ConversationPlay)]
+struct PlayIn {
+    /// WAV file, relative to the node's audio directory.
+    #[schema(min_length = 1, max_length = 1024)]
+    file: Option<String>,
+    /// Tones, one after the other.
+    #[schema(value_type = Option<Vec<ToneSchema>>, min_items = 1, max_items = 1_000)]
+    tones: Option<Vec<Tone>>,
+}
+
+/// Plays a file or tones to the caller, behind what the agent has said already; what the agent says next waits. At
+/// most two minutes may wait. Needs an agent that is a bot, which is told the outcome.
+#[utoipa::path(post, path = "/core/conversations/{id}/play", operation_id = "play_conversation",
+    tag = "Conversations", params(ConversationPath), request_body = PlayIn,
+    responses((status = 202, description = "The agent's link is to play it.", body = ConversationOut),
+        (status = 409, description = "The call is not in progress, or its agent is no bot.",
+            body = crate::error::ErrorOut)))]
+async fn play(
+    caller: Caller<ConversationsManage>,
+    At(path): At<ConversationPath>,
+    State(state): State<ApiState>,
+    Body(body): Body<PlayIn>,
+) -> Result<impl IntoResponse, ApiError> {
+    let sound = Sound { file: body.file, tones: body.tones };
+    sound.check().map_err(ApiError::body)?;
+    let id = path.id.0;
+    live(&state, caller.organization, id).await?;
+    let asked = state.cluster.play(id, sound);
+    let call = begun(tokio::time::timeout(BEGIN_LIMIT, asked).await, "Nothing is played")?;
     Ok((StatusCode::ACCEPTED, Json(ConversationOut::of(&state, &caller, call).await?)))
 }
 
+/// Whether a call may be spoken of and is not over.
+async fn live(state: &ApiState, organization: OrganizationId, id: ConversationId) -> Result<(), ApiError> {
+    let stored = state.store.conversation(organization, id).await.map_err(of(CONVERSATION))?;
+    if stored.status.is_final() {
+        return Err(ApiError::Conflict("The call is over.".to_owned()));
+    }
+    Ok(())
+}
+
 pub(super) fn routes() -> Routes {
-    operations!(transfer)
+    operations!(transfer, step, play)
 }

@@ -60,7 +60,7 @@ impl From<TraceMessage> for MessageOut {
         Self {
             at: Text(message.at),
             direction: if message.sent { "sent" } else { "received" },
-            transport: message.transport.into_owned(),
+            transport: message.transport,
             local_address: message.local.to_string(),
             remote_address: message.remote.to_string(),
             start_line: message.raw.lines().next().unwrap_or_default().to_owned(),

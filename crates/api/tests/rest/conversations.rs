@@ -291,7 +291,7 @@ async fn a_live_call_is_transferred() {
         (json!({}), "to"),
         (json!({"to": "1001"}), "to"),
         (json!({"to": "sip:a@b;transport=tcp"}), "to"),
-        (json!({"to": "+14155550199", "mode": "warm"}), "mode"),
+        (json!({"to": "+14155550199", "mode": "hot"}), "mode"),
         (json!({"to": "+14155550199", "timeout_s": 4}), "timeout_s"),
         (json!({"to": "+14155550199", "timeout_s": 121}), "timeout_s"),
         (json!({"to": "+14155550199", "x": 1}), "x"),
@@ -303,6 +303,7 @@ async fn a_live_call_is_transferred() {
         (CallError::NotLive, 409),
         (CallError::NotAnswered, 409),
         (CallError::Transferring, 409),
+        (CallError::NoBot, 409),
         (CallError::TargetRefused, 400),
         (CallError::NoWayOut, 400),
         (CallError::Busy, 503),
@@ -310,7 +311,24 @@ async fn a_live_call_is_transferred() {
         api.edge.lock().unwrap().refuse = Some(error);
         api.post(&path, json!({"to": "+14155550199"})).await.expect(status);
     }
+    api.edge.lock().unwrap().refuse = Some(CallError::NoTarget);
+    api.as_key(&api.key, Method::POST, &format!("{path}/complete"), None).await.expect(409);
     api.edge.lock().unwrap().refuse = None;
+    for step in ["complete", "cancel", "conference"] {
+        api.as_key(&api.key, Method::POST, &format!("{path}/{step}"), None).await.expect(200);
+    }
+    api.as_key(&api.key, Method::POST, &format!("{path}/sing"), None).await.expect(422);
+    let play = format!("/core/conversations/{id}/play");
+    api.post(&play, json!({"tones": [{"hz": 440, "ms": 100}]})).await.expect(202);
+    for (body, field) in [
+        (json!({}), "file"),
+        (json!({"file": "../x.wav"}), "file"),
+        (json!({"tones": [{"hz": 5000, "ms": 1}]}), "tones.0.hz"),
+        (json!({"file": "a.wav", "repeat": true}), "repeat"),
+    ] {
+        let refused = api.post(&play, body).await.expect(422);
+        assert!(refused.detail().contains(field), "{}", refused.detail());
+    }
     let unknown = "/core/conversations/01960000-0000-7000-8000-000000000000/transfer";
     api.post(unknown, json!({"to": "+14155550199"})).await.expect(404);
     api.as_key(&api.key, Method::POST, &format!("/core/conversations/{id}/end"), None).await.expect(200);

@@ -35,7 +35,7 @@ impl Operation {
     /// The path with these values for its parameters.
     fn at(&self, id: &str, number: &str) -> String {
         let path = self.path.replace("{id}", id).replace("{version}", "1").replace("{phone_number}", number);
-        path.replace("{delivery_id}", id).replace("{decision_id}", id)
+        path.replace("{delivery_id}", id).replace("{decision_id}", id).replace("{step}", "complete")
     }
 
     /// A body that would be valid for no operation: nobody without the scope may learn that.
@@ -168,6 +168,7 @@ async fn another_organizations_things_are_as_if_they_were_not() {
             Some(json!({"source": "192.0.2.1", "from": "", "to": "+14155550100"}))
         }
         ("POST", path) if path.ends_with("/transfer") => Some(json!({"to": "+14155550199"})),
+        ("POST", path) if path.ends_with("/play") => Some(json!({"tones": [{"hz": 440, "ms": 100}]})),
         ("POST", path) if path.ends_with("/dtmf") => Some(json!({"digits": "1"})),
         _ => None,
     };

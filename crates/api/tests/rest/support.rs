@@ -293,6 +293,14 @@ async fn obey(store: Store, edge: Arc<Mutex<Edge>>, mut inbox: CallInbox) {
                 let call = edge.lock().unwrap().live.get(&id).cloned();
                 let _ = reply.send(call.ok_or(CallError::NotLive));
             }
+            CallCommand::TransferStep(id, _, reply) | CallCommand::Play(id, _, reply) => {
+                let edge = edge.lock().unwrap();
+                let answer = match (edge.refuse, edge.live.get(&id).cloned()) {
+                    (Some(error), _) => Err(error),
+                    (None, call) => call.ok_or(CallError::NotLive),
+                };
+                let _ = reply.send(answer);
+            }
             CallCommand::Transfer(id, asked, reply) => {
                 let mut edge = edge.lock().unwrap();
                 let answer = match (edge.refuse, edge.live.get(&id).cloned()) {
