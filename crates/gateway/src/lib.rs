@@ -175,7 +175,11 @@ impl Gateway {
             calls: calls::Calls::new(),
             traces: traces::Traces::new(),
             hep,
-            rtp_ports: rtp_ports::RtpPorts::new(settings.media.address, settings.media.ports.clone()),
+            rtp_ports: rtp_ports::RtpPorts::new(
+                settings.media.address,
+                settings.media.ports.clone(),
+                edge::fill,
+            ),
             shards,
             recordings: recording::Recordings::start(settings.media.recordings_dir.clone()).map_err(
                 |error| StartError {

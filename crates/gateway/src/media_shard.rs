@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::calls::CallInput;
 use crate::counters::{Counter, Counters};
-use crate::rtp_ports::RtpSocket;
+use crate::rtp_ports::{RtpPorts, RtpSocket};
 
 /// Sockets served in one round.
 const ROUND: usize = 256;
@@ -103,6 +103,7 @@ pub(crate) struct Leg {
     shard: Arc<Shard>,
     id: u64,
     quality: Arc<QualityLog>,
+    ports: Arc<RtpPorts>,
 }
 
 impl Leg {
@@ -150,7 +151,8 @@ impl Leg {
 impl Drop for Leg {
     fn drop(&mut self) {
         // A leg that still has something to say is up for it within a frame.
-        self.shard.send(Command::Close(self.id), None);
+        let due = self.ports.is_scarce().then(Instant::now);
+        self.shard.send(Command::Close(self.id), due);
     }
 }
 
@@ -206,8 +208,9 @@ impl MediaShards {
         }
         let nap = Instant::now() + NAP;
         let due = session.poll_timeout().map_or(nap, |due| due.min(nap));
+        let ports = Arc::clone(socket.pool());
         shard.send(Command::Open { leg: id, socket, session, call }, Some(due));
-        Leg { shard, id, quality }
+        Leg { shard, id, quality, ports }
     }
 
     /// Ends the threads and waits for them.

@@ -10,6 +10,8 @@ use ahash::AHashSet;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
 
+/// Free ports below which none waits to be given back.
+const SCARCE: u32 = 256;
 /// How many ports held by somebody else are passed over before a call is refused.
 const MAX_PASSED_OVER: usize = 64;
 
@@ -40,9 +42,23 @@ pub(crate) struct RtpSocket {
 }
 
 impl RtpPorts {
-    pub(crate) fn new(address: Option<IpAddr>, range: RangeInclusive<u16>) -> Arc<Self> {
+    /// `random` fills with unpredictable bytes. The ports come in an order of its making: nobody outside knows the next
+    /// call's, and nodes that share a machine and a range are rarely in each other's way.
+    pub(crate) fn new(
+        address: Option<IpAddr>,
+        range: RangeInclusive<u16>,
+        random: fn(&mut [u8]),
+    ) -> Arc<Self> {
         let even = range.filter(|port| port % 2 == 0);
-        let free: VecDeque<Free> = even.map(|port| Free { port, last_peer: None }).collect();
+        let mut free: Vec<Free> = even.map(|port| Free { port, last_peer: None }).collect();
+        for last in (1..free.len()).rev() {
+            let mut bytes = [0; 8];
+            random(&mut bytes);
+            // Of 2^64 values the remainder is even enough, and at most `last`, so it fits.
+            let other = usize::try_from(u64::from_ne_bytes(bytes) % (last as u64 + 1)).unwrap_or(last);
+            free.swap(last, other);
+        }
+        let free = VecDeque::from(free);
         let total = u32::try_from(free.len()).unwrap_or(u32::MAX);
         Arc::new(Self { address, free: Mutex::new(free), open: Mutex::default(), total })
     }
@@ -79,6 +95,11 @@ impl RtpPorts {
         self.open.lock().contains(&(port & !1))
     }
 
+    /// Whether a port that a call no longer needs is wanted back at once.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.free() <= (self.total / 8).min(SCARCE)
+    }
+
     pub(crate) fn total(&self) -> u32 {
         self.total
     }
@@ -99,6 +120,11 @@ fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
 impl RtpSocket {
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where the port goes back to.
+    pub(crate) fn pool(&self) -> &Arc<RtpPorts> {
+        &self.pool
     }
 
     pub(crate) fn socket(&self) -> &UdpSocket {
@@ -146,7 +172,20 @@ mod tests {
         let probe = UdpSocket::bind((LOOPBACK, 0)).unwrap();
         let first = probe.local_addr().unwrap().port().clamp(1_024, 65_000) & !1;
         drop(probe);
-        RtpPorts::new(Some(LOOPBACK), first..=first + 7)
+        RtpPorts::new(Some(LOOPBACK), first..=first + 7, crate::edge::fill)
+    }
+
+    #[test]
+    fn every_port_comes_once_in_no_order_of_its_own() {
+        let order = || {
+            let pool = RtpPorts::new(None, 20_000..=20_199, crate::edge::fill);
+            let ports: Vec<u16> = pool.free.lock().iter().map(|free| free.port).collect();
+            ports
+        };
+        let (one, mut other) = (order(), order());
+        assert_ne!(one, other);
+        other.sort_unstable();
+        assert_eq!(other, (20_000..20_200).step_by(2).collect::<Vec<u16>>());
     }
 
     #[test]
@@ -164,7 +203,7 @@ mod tests {
     #[test]
     fn a_range_of_one_port_refuses_no_call_and_tells_who_had_it_last() {
         let port = pool().open(LOOPBACK).unwrap().port();
-        let pool = RtpPorts::new(Some(LOOPBACK), port..=port);
+        let pool = RtpPorts::new(Some(LOOPBACK), port..=port, crate::edge::fill);
         let peer = SocketAddr::new(LOOPBACK, 4_000);
         let mut first = pool.open(LOOPBACK).unwrap();
         assert_eq!(first.last_peer(), None);
