@@ -121,12 +121,18 @@ impl Connections {
         self.table.lock().outbound.get(peer).copied()
     }
 
-    /// An open connection with an address: of ours to it, whatever name it was made for, or else any with its host.
+    /// An open connection with an address: of ours to it, whatever name it was made for; else one of a carrier's with
+    /// its host, or the only one there is. Of several peers at one address the wrong one must not be told.
     pub(crate) fn with(&self, transport: Transport, remote: SocketAddr) -> Option<Hop> {
         let table = self.table.lock();
         let open = || table.by_flow.iter().filter(|(_, c)| c.transport == transport);
         let ours = open().find(|(_, c)| c.made_for.is_some() && c.remote == remote);
-        let (flow, connection) = ours.or_else(|| open().find(|(_, c)| c.remote.ip() == remote.ip()))?;
+        let mut of_host = open().filter(|(_, c)| c.remote.ip() == remote.ip());
+        let any = || {
+            let first = of_host.next()?;
+            (first.1.listed || of_host.next().is_none()).then_some(first)
+        };
+        let (flow, connection) = ours.or_else(any)?;
         Some(Hop { transport, remote: connection.remote, flow: *flow })
     }
 
@@ -293,6 +299,23 @@ mod tests {
         assert!(connections.add(from("192.0.2.2", false)).is_some());
         connections.remove(spoken[0]);
         assert!(connections.add(from("192.0.2.1", false)).is_some());
+    }
+
+    #[test]
+    fn a_message_for_a_lost_connection_goes_to_no_neighbour() {
+        let connections = Connections::new();
+        let with =
+            |host: &str| connections.with(Transport::Tcp, SocketAddr::new(host.parse().unwrap(), 5_060));
+        let first = connections.add(from("192.0.2.1", false)).unwrap();
+        assert_eq!(with("192.0.2.1").map(|hop| hop.flow), Some(first));
+        let second = connections.add(from("192.0.2.1", false)).unwrap();
+        assert_eq!(with("192.0.2.1"), None);
+        connections.remove(first);
+        assert_eq!(with("192.0.2.1").map(|hop| hop.flow), Some(second));
+        for _ in 0..2 {
+            connections.add(from("198.51.100.1", true)).unwrap();
+        }
+        assert!(with("198.51.100.1").is_some() && with("192.0.2.9").is_none());
     }
 
     #[test]
