@@ -24,7 +24,7 @@ from tandem import Tandem  # noqa: E402
 from test_inbound import number_on_trunk  # noqa: E402
 
 # After every fifty or so of a kind.
-PAUSE = 0.012
+PAUSE = 0.008
 TORTURE = pathlib.Path(__file__).parent.parent / "crates/signaling/tests/rfc4475"
 TOKENS = [b"\r\n", b"\n", b"\r\n ", b"\0", b"\xff", b";", b",", b"<", b">", b'"', b"\\", b":", b"@", b"%00", b"=", b"tag=", b"branch=", b"Via: ", b"v: ", b"4294967296", b"-1",
           b"Content-Length: 99999999\r\n", b"l: 0\r\n", b"CSeq: 1 INVITE\r\n", b"SIP/2.0", b"sips:", b"tel:+1", b"[::1]", b"*", b"INVITE ", b"ACK ", b"CANCEL ",
@@ -131,7 +131,8 @@ class OverTcp(Sender):
     def some(self):
         try:
             if self.socket is None:
-                self.socket = socket.create_connection(self.node, 5)
+                # Another address than the calls': what a lost connection was to carry goes to its host's next one.
+                self.socket = socket.create_connection(self.node, 5, source_address=("127.0.0.5", 0))
                 self.socket.settimeout(1)
             for _ in range(20):
                 self.socket.sendall(damage(self.r, self.base[self.r.randrange(len(self.base))])[:65000])
@@ -181,9 +182,6 @@ def whole_call(t, agent, transport="udp"):
     """A call that is answered and hears its tone; how long the 200 took."""
     begun = time.monotonic()
     call = Call(getattr(t, transport), agent, transport)
-    # A connection that is lost may leave its answers to another one of the same carrier's.
-    receive = call.socket.receive
-    call.socket.receive = lambda seconds=5: (lambda m: m if m is None or header(m, "Call-ID") == call.id else "SIP/2.0 100 Not ours")(receive(seconds))
     got = call.final(10)
     assert got == 200, call.answer if got else "no answer"
     took = time.monotonic() - begun
