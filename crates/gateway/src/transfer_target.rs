@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use model::{CarrierAddress, E164, OrganizationId, OutboundConfig, TransferTarget, Trunk};
+use model::organization::may_call;
+use model::{CarrierAddress, E164, MAX_EXTENSION, OrganizationId, OutboundConfig, TransferTarget, Trunk};
 use signaling::{Hop, Replaces, Uri};
 
 use crate::advertise::uri_host;
 use crate::directory::Directory;
 
-/// Digits of an extension at most; more are a number of the public network, which must be the organization's own.
-const MAX_EXTENSION: usize = 5;
 /// Longest user part taken, in bytes.
 const MAX_USER: usize = 64;
 
@@ -55,7 +54,8 @@ fn gateway(
     first.into_iter().chain(others).find(leads).and_then(with_outbound)
 }
 
-/// Whom the API names. A number is called by the call's own trunk, or by the peer.
+/// Whom the API, a bot or an agent's config names. A number is called by the call's own trunk, or by the peer, where the
+/// organization's allowed_destinations cover it.
 pub(crate) fn asked(
     directory: &Directory,
     organization: OrganizationId,
@@ -63,6 +63,11 @@ pub(crate) fn asked(
     peer: Hop,
     target: &TransferTarget,
 ) -> Result<Destination, Denied> {
+    let entry = directory.organization(organization);
+    let allowed = entry.and_then(|entry| entry.allowed_destinations.as_deref());
+    if target.number().is_some_and(|number| !may_call(allowed, number.as_str())) {
+        return Err(Denied("the number begins with none of the organization's allowed_destinations"));
+    }
     let user = target.user();
     let trunk = match target {
         TransferTarget::Number(_) => trunk.and_then(with_outbound),
@@ -132,7 +137,7 @@ pub(crate) fn referred(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::directory::DirectoryChange;
+    use model::directory::{DirectoryChange, OrganizationEntry};
     use model::{MediaEncryption, PhoneNumber, Secret, Timestamp, TrunkId};
 
     fn trunk(organization: OrganizationId, address: &str) -> Arc<Trunk> {
@@ -254,6 +259,33 @@ mod tests {
         let attended = "sip:1001@pbx.example:5070?Route=x&Replaces=a%40b%3Bto-tag%3D1%3Bfrom-tag%3D2";
         let got = referred(&directory, organization, Some(&trunk), &ours, attended).unwrap();
         assert_eq!(got.replaces.map(|r| r.to_string()).as_deref(), Some("a@b;to-tag=1;from-tag=2"));
+    }
+
+    #[test]
+    fn a_bot_reaches_no_number_that_its_organization_may_not_call() {
+        let organization = OrganizationId::new();
+        let trunk = trunk(organization, "pbx.example:5070");
+        let entry = OrganizationEntry {
+            id: organization,
+            sip_endpoint_allowed_addresses: None,
+            allowed_destinations: Some(vec!["+1415".parse().unwrap()]),
+            inbound_routing: None,
+        };
+        let changes = vec![
+            DirectoryChange::Trunk(trunk.id, Some(Arc::clone(&trunk))),
+            DirectoryChange::Organization(organization, Some(Arc::new(entry))),
+        ];
+        let directory = crate::directory::DirectoryHandle::new(changes).load();
+        let remote = "198.51.100.1:5060".parse().unwrap();
+        let peer = Hop { transport: signaling::Transport::Udp, remote, flow: 0 };
+        let asked =
+            |to: &str| asked(&directory, organization, Some(&trunk), peer, &to.parse().unwrap()).is_ok();
+        assert!(asked("+14155550199") && asked("sip:1001@pbx.example:5070"));
+        for dear in
+            ["+19005550199", "sip:+19005550199@pbx.example:5070", "sip:0019005550199@pbx.example:5070"]
+        {
+            assert!(!asked(dear), "{dear}");
+        }
     }
 
     #[test]

@@ -43,6 +43,6 @@ pub use secret::Secret;
 pub use target::{PrivateTargets, TargetRefused};
 pub use time::Timestamp;
 pub use trace::{Trace, TraceMessage};
-pub use transfer::{TRANSFER_SECONDS, TransferMode, TransferStep, TransferTarget};
+pub use transfer::{MAX_EXTENSION, TRANSFER_SECONDS, TransferMode, TransferStep, TransferTarget};
 pub use trunk::{InboundAuth, InboundConfig, MediaEncryption, OutboundConfig, Transport, Trunk};
 pub use webhook::{Delivery, DeliveryState, Webhook, WebhookEvent};

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use crate::{CarrierAddress, E164};
 
+/// Digits of an extension at most; more are a number of the public network.
+pub const MAX_EXTENSION: usize = 5;
 /// Longest user part of a target's URI, in bytes.
 const MAX_USER: usize = 64;
 
@@ -26,6 +28,18 @@ pub enum TransferTarget {
 }
 
 impl TransferTarget {
+    /// The telephone number it stands for; an extension is none.
+    #[must_use]
+    pub fn number(&self) -> Option<E164> {
+        match self {
+            Self::Number(number) => Some(number.clone()),
+            Self::Uri { user, .. } => {
+                let digits = user.bytes().filter(u8::is_ascii_digit).count();
+                E164::normalise(user).filter(|_| user.starts_with('+') || digits > MAX_EXTENSION)
+            }
+        }
+    }
+
     /// The user part of a URI that calls it.
     #[must_use]
     pub fn user(&self) -> String {

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use cluster::{CallError, Transfer, TransferTo};
 use model::{
-    Conversation, ConversationId, E164, Invalid, OrganizationId, Sound, TRANSFER_SECONDS, Tone, TransferMode,
+    Conversation, ConversationId, Invalid, OrganizationId, Sound, TRANSFER_SECONDS, Tone, TransferMode,
     TransferTarget,
 };
 use serde::Deserialize;
@@ -28,8 +28,6 @@ use crate::wire::{ConversationIdText, Text, TransferModeText, TransferStepText};
 const BEGIN_LIMIT: Duration = Duration::from_secs(5);
 /// Seconds a transfer may take when not said.
 const DEFAULT_SECONDS: u32 = 30;
-/// Digits of an extension at most; more are a number of the public network.
-const MAX_EXTENSION: usize = 5;
 
 fn auto() -> TransferModeText {
     Text(TransferMode::Auto)
@@ -69,17 +67,6 @@ struct TransferIn {
     timeout_s: u32,
 }
 
-/// The telephone number that a target stands for; an extension is none.
-fn dialled(to: &TransferTarget) -> Option<E164> {
-    match to {
-        TransferTarget::Number(number) => Some(number.clone()),
-        TransferTarget::Uri { user, .. } => {
-            let digits = user.bytes().filter(u8::is_ascii_digit).count();
-            E164::normalise(user).filter(|_| user.starts_with('+') || digits > MAX_EXTENSION)
-        }
-    }
-}
-
 /// Begins to hand a live call to somebody else. The agent goes on with the caller until the target has answered; when
 /// nobody does, the caller stays with the agent. A transfer that succeeds ends the conversation as `transferred`: with
 /// `refer` as soon as the carrier reports success, with `bridge` when the bridged call ends. One that fails leaves a
@@ -117,7 +104,7 @@ async fn transfer(
     live(&state, caller.organization, id).await?;
     match &to {
         TransferTo::Target(target) => {
-            if let Some(number) = dialled(target) {
+            if let Some(number) = target.number() {
                 state.store.admit_call_out(caller.organization, &number).await?;
             }
         }
