@@ -1,2 +1,3 @@
--- MessagePack: it costs a third of the text to write. `record` holds the traces of earlier releases, and is empty since.
+-- MessagePack: messages stand in it as they are, where text would escape every line end. `record` holds the traces of
+-- earlier releases, and is empty since.
 ALTER TABLE traces ADD COLUMN packed BYTEA;
