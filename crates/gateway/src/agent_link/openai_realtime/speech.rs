@@ -86,14 +86,19 @@ impl RealtimeClient {
                 "type": "conversation.item.truncate", "item_id": said.id, "content_index": said.content_index,
                 "audio_end_ms": ms,
             }));
-            if !self.dropped.contains(&said.response) {
-                remember(&mut self.dropped, said.response);
-            }
+            self.drop_response(said.response);
             remember(&mut self.interrupted, said.id);
         }
         // What the server is still saying is not wanted either.
-        if let Some(active) = self.active.clone().filter(|active| !self.dropped.contains(active)) {
-            remember(&mut self.dropped, active);
+        if let Some(active) = self.active.clone() {
+            self.drop_response(active);
+        }
+    }
+
+    /// No more of this response is said. A server that names no responses would be silenced for good by its first.
+    fn drop_response(&mut self, id: String) {
+        if !id.is_empty() && !self.dropped.contains(&id) {
+            remember(&mut self.dropped, id);
         }
     }
 }
