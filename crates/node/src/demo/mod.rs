@@ -23,7 +23,7 @@ const ACCOUNT: &str = "tandem-demo";
 
 /// How often and how long the end of a call is looked for over the API.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
-const LOOKS: usize = 60;
+const LOOKS: usize = 400;
 
 /// How the demonstration is run.
 #[derive(Debug, clap::Args)]
@@ -109,7 +109,7 @@ impl Call {
     /// Right is a call whose own tone came back and whose conversation is completed on record.
     fn judge(title: &'static str, report: Result<Report, String>, hz: f32, status: Option<String>) -> Self {
         let (samples, rate) = report.as_ref().map_or((&[][..], 1), |report| (&report.heard, report.rate));
-        let (level_db, heard) = (detect::level_db(samples, rate, hz), detect::hears(samples, rate, hz));
+        let (level_db, heard) = detect::listens(samples, rate, hz);
         let right = heard && status.as_deref() == Some("completed");
         Self { title, right, hz, report, level_db, heard, status }
     }

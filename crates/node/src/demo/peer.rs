@@ -11,10 +11,12 @@ use signaling::{
 };
 use tokio::net::UdpSocket;
 
-/// How long the parties talk.
+/// How long the parties talk at the least, and how many packets they hear: as many as 1.2 s hold. On a machine that has
+/// no time these take longer.
 const TALK: Duration = Duration::from_millis(1_200);
+const HEARD: u64 = 60;
 /// How long a whole call may take.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How long what follows the end may take.
 const AFTER: Duration = Duration::from_millis(150);
 /// Audio at the beginning that is not judged: the first packets of each side cross.
@@ -241,7 +243,7 @@ impl Peer {
             let due = [
                 session.poll_timeout(),
                 audio.as_ref().and_then(media::session::Session::poll_timeout),
-                hang_up,
+                hang_up.filter(|at| *at > now),
                 over,
                 Some(give_up),
             ];
@@ -266,7 +268,8 @@ impl Peer {
             if session.poll_timeout().is_some_and(|at| at <= now) {
                 session.handle_timeout(now);
             }
-            if hang_up.is_some_and(|at| at <= now) {
+            let heard = audio.as_ref().is_some_and(|leg| leg.statistics().received >= HEARD);
+            if heard && hang_up.is_some_and(|at| at <= now) {
                 hang_up = None;
                 session.hang_up(None, now);
             }
