@@ -8,6 +8,7 @@ import math
 import os
 import struct
 import threading
+import time
 
 from sip import encode_ulaw
 
@@ -213,6 +214,18 @@ class Stream:
     async def rest(self):
         while True:
             await self.next()
+
+    async def until(self, what, there, seconds=30):
+        """Waits for something that a reader beside finds."""
+        deadline = time.monotonic() + seconds
+        while not there():
+            assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+            await asyncio.sleep(0.01)
+
+    async def hears(self, seconds):
+        """Waits until the caller has said so much more, which a reader beside takes."""
+        enough = len(self.heard) + int(seconds * 8000)
+        await self.until(f"{seconds} s of the caller's audio", lambda: len(self.heard) >= enough)
 
 
 def unpredictable(n):

@@ -7,6 +7,7 @@ import threading
 import time
 
 from sip import Call, decode_ulaw, encode_ulaw
+from tandem import wait_for
 
 SO_TIMESTAMPNS = 35
 TABLE = [decode_ulaw(b) for b in range(256)]
@@ -66,6 +67,10 @@ class Phone:
 
     def samples(self, since=0.0, until=float("inf")):
         return [TABLE[b] for at, _, _, payload in list(self.heard) if since <= at < until for b in payload]
+
+    def hears_until(self, at):
+        """Waits until what came by then is here."""
+        wait_for("the audio after it", 5 + max(0, at - time.monotonic()), lambda: self.heard and self.heard[-1][0] > at)
 
     def loud(self, payload):
         return max(abs(TABLE[b]) for b in payload) > 500

@@ -65,7 +65,7 @@ def test_media_stream_both_ways_marks_clear_digits_and_the_shim(binary):
         assert 0.9 < seen["first"] - start < 1.3, seen["first"] - start
         phone.press("5")
         wait_for("the clear's marks", 5, lambda: "echoed" in seen)
-        time.sleep(0.3)
+        phone.hears_until(seen["echoed"] + 0.3)
         loud = [at for at, _, _, payload in phone.heard if phone.loud(payload)]
         assert loud[-1] - seen["cleared"] < 0.06, loud[-1] - seen["cleared"]
         stream = seen["stream"]
@@ -110,20 +110,18 @@ def test_a_burst_is_paced_and_rates_never_drift(binary):
             seen[name] = time.monotonic()
             await stream.say(audio)
             await stream.mark(name)
-            while name not in stream.marks:
-                await asyncio.sleep(0.01)
+            await stream.until(name, lambda: name in stream.marks)
             seen[name + "_end"] = time.monotonic()
-            await asyncio.sleep(0.3)
+            await stream.hears(0.3)
         for name, pace in (("fast", 2.0), ("slow", 0.98)):
-            await asyncio.sleep(0.4)
+            await stream.hears(0.4)
             seen[name] = time.monotonic()
             audio = ulaw(tone(500, 6.0))
             for n in range(300):
                 await stream.say(audio[n * 160:(n + 1) * 160])
                 await asyncio.sleep(max(0, seen[name] + (n + 1) * 0.02 / pace - time.monotonic()))
             await stream.mark(name)
-            while name not in stream.marks:
-                await asyncio.sleep(0.01)
+            await stream.until(name, lambda: name in stream.marks)
             seen[name + "_end"] = time.monotonic()
         await reader
     bots = Bots(script)
@@ -156,7 +154,8 @@ def test_a_bot_that_dies_or_is_not_there(binary):
     async def dies(socket):
         stream = await Stream(socket).begin()
         await stream.say(ulaw(tone(700, 1.0)))
-        await asyncio.sleep(0.5)
+        while len(stream.heard) < 4000:
+            await stream.next()
         socket.abort()
 
     async def leaves(socket):
@@ -248,7 +247,7 @@ def test_hostile_bots_harm_only_their_own_call(binary):
         start = time.monotonic()
         for other in others[:3]:
             assert other.bye_came(10)
-        time.sleep(max(0, start + 5 - time.monotonic()))
+        phone.hears_until(start + 5)
         hears(phone.samples(start + 0.5, start + 5), 8000, 440)
         arrivals = [at for at, *_ in phone.heard if at > start + 0.5]
         gaps = sorted(b - a for a, b in zip(arrivals, arrivals[1:]))
@@ -400,7 +399,6 @@ def test_dial_bridges_a_human_or_falls_back(binary):
                 wait_for("the human", 5, lambda: any(r.startswith("ACK") for r in carrier.requests))
                 bridged = time.monotonic()
                 hears(phone.samples(start + 0.1, start + 0.9), 8000, 425)
-                time.sleep(0.2)
                 carrier.rtp.talk(600, 2.0)
                 hears(phone.samples(bridged + 0.6, bridged + 2.0), 8000, 600)
                 hears([TABLE[b] for payload in carrier.rtp.received[20:] for b in payload], 8000, 440)
