@@ -10,6 +10,7 @@ pub mod detect;
 pub mod dtmf;
 pub mod dtmf_sender;
 pub mod dtmf_tones;
+pub mod e_model;
 pub mod jitter_buffer;
 pub mod line;
 pub mod link;

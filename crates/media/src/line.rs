@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::dtmf_tones::Generator;
 use crate::monitor::Monitor;
 use crate::playout::{Limits, Overrun, Playout};
 use crate::resample::{Rate, Resampler};
@@ -27,6 +28,7 @@ pub struct Line {
     /// The caller's audio that who listens in has not been given.
     heard: VecDeque<i16>,
     monitor: Option<Arc<Monitor>>,
+    digits: Generator,
 }
 
 impl Line {
@@ -42,6 +44,7 @@ impl Line {
             scratch: Vec::new(),
             heard: VecDeque::new(),
             monitor: None,
+            digits: Generator::default(),
         }
     }
 
@@ -58,6 +61,19 @@ impl Line {
         self.to_agent = None;
         self.from_agent = None;
         self.heard.clear();
+    }
+
+    /// Somebody else speaks and hears from now on.
+    pub fn set_agent(&mut self, agent: Agent) {
+        self.agent = agent;
+        self.to_agent = None;
+        self.from_agent = None;
+    }
+
+    /// Sends digits and pauses as tones, in the place of what the agent says. `false`, and nothing is sent, when they are
+    /// none or too many wait.
+    pub fn send_digits(&mut self, digits: &str) -> bool {
+        self.digits.push(digits)
     }
 
     /// Samples of a frame.
@@ -108,6 +124,7 @@ impl Line {
         };
         // What a resampler holds back at its beginning is silence.
         frame.resize(size, 0);
+        self.digits.fill(self.rate, frame);
         if let Some(monitor) = &self.monitor {
             self.scratch.clear();
             let have = self.heard.len().min(size);
@@ -137,6 +154,7 @@ impl Line {
 mod tests {
     use super::*;
     use crate::detect::level_db;
+    use crate::dtmf_tones::Detector;
     use crate::link::Link;
     use crate::player::Player;
 
@@ -172,6 +190,25 @@ mod tests {
         }
         assert!((level_db(&said[800..7_200], 8_000, 600.0) + 10.0).abs() < 0.5);
         assert!((level_db(&heard[1_600..14_400], 16_000, 440.0) + 10.0).abs() < 0.5);
+    }
+
+    #[test]
+    fn digits_are_tones_in_the_place_of_speech_and_the_agent_may_change() {
+        let mut line = Line::new(Rate::Hz16000, Agent::Play(Player::tones(&[(440.0, 5_000)], false)));
+        assert!(line.send_digits("5"));
+        let (mut frame, mut detector, mut digits) = (Vec::new(), Detector::new(Rate::Hz16000), Vec::new());
+        for _ in 0..50 {
+            assert!(line.say(&mut frame));
+            digits.extend(detector.process(&frame).map(|digit| digit.digit));
+        }
+        assert_eq!(digits, ['5']);
+        line.set_agent(Agent::Play(Player::tones(&[(700.0, 1_000)], false)));
+        let mut said = Vec::new();
+        for _ in 0..40 {
+            assert!(line.say(&mut frame));
+            said.extend_from_slice(&frame);
+        }
+        assert!((level_db(&said[3_200..], 16_000, 700.0) + 10.0).abs() < 0.5);
     }
 
     #[test]

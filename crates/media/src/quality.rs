@@ -1,11 +1,13 @@
-//! How a call sounds: loss, jitter, round trip and MOS by the E-model (ITU-T G.107), a second at a time and in all.
-//! Shared between the session, which writes it once a second, and whoever asks.
+//! How a call sounds: loss, jitter, round trip and MOS by the E-model, a second at a time and in all. Shared between the
+//! session, which writes it once a second, and whoever asks.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::codec::Codec;
+use crate::e_model::{self, Loss};
 
 /// Seconds kept one by one: an hour. Of a longer call the last one.
 const MAX_SECONDS: usize = 3_600;
@@ -19,20 +21,22 @@ pub struct Figures {
     pub expected: u64,
     /// Lost ones, in percent of those expected.
     pub loss_percent: f32,
-    /// Interarrival jitter (RFC 3550 6.4.1), in milliseconds.
+    /// Interarrival jitter in milliseconds: the mean difference of two packets' transit times (RFC 3550 6.4.1).
     pub jitter_ms: f32,
     /// Mean opinion score, 1 to 4.5.
     pub mos: f32,
 }
 
-/// One second.
+/// One second, or the part of one that the call ended in.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Second {
+    /// How long it was.
+    pub length: Duration,
     /// What came from the peer.
     pub received: Figures,
-    /// What the peer says of what we sent; `None` while it has reported nothing.
+    /// What the peer's last report says of the packets since the one before; `None` while it has reported nothing.
     pub sent: Option<Figures>,
-    /// Round trip, in milliseconds; `None` while nothing is known.
+    /// The last round trip, in milliseconds; `None` while nothing is known.
     pub rtt_ms: Option<f32>,
 }
 
@@ -76,6 +80,71 @@ impl Report {
     }
 }
 
+/// What a session has received since its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reception {
+    /// Packets that should have come.
+    pub expected: u64,
+    /// Those that did not.
+    pub lost: u64,
+    /// Bursts they were lost in.
+    pub bursts: u64,
+    /// Differences of transit times, in microseconds, and their number.
+    pub difference_us: u64,
+    /// See `difference_us`.
+    pub differences: u64,
+}
+
+impl Reception {
+    /// What has come since then.
+    fn since(self, before: Self) -> Self {
+        Self {
+            expected: self.expected.saturating_sub(before.expected),
+            // What was missing then may have come late.
+            lost: self.lost.saturating_sub(before.lost),
+            bursts: self.bursts.saturating_sub(before.bursts),
+            difference_us: self.difference_us.saturating_sub(before.difference_us),
+            differences: self.differences.saturating_sub(before.differences),
+        }
+    }
+
+    fn figures(self, codec: Codec, delay_ms: f64) -> Figures {
+        let loss = Loss::counted(self.lost, self.expected, self.bursts);
+        Figures {
+            packets: self.expected.saturating_sub(self.lost),
+            expected: self.expected,
+            loss_percent: loss.percent as f32,
+            jitter_ms: (self.difference_us as f64 / (self.differences as f64).max(1.0) / 1_000.0) as f32,
+            mos: e_model::mos(codec, loss, delay_ms) as f32,
+        }
+    }
+}
+
+/// What the peer's reports say of our stream.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Told {
+    /// Packets of ours that it should have had.
+    pub expected: u64,
+    /// Those that it did not have.
+    pub lost: u64,
+    /// Its jitter: the mean of what it reported, in milliseconds.
+    pub jitter_ms: f32,
+}
+
+impl Told {
+    fn figures(self, codec: Codec, delay_ms: f64) -> Figures {
+        // A report does not tell how losses fall.
+        let percent = 100.0 * self.lost as f64 / (self.expected as f64).max(1.0);
+        Figures {
+            packets: self.expected.saturating_sub(self.lost),
+            expected: self.expected,
+            loss_percent: percent as f32,
+            jitter_ms: self.jitter_ms,
+            mos: e_model::mos(codec, Loss::random(percent), delay_ms) as f32,
+        }
+    }
+}
+
 /// The log of one call.
 #[derive(Debug, Default)]
 pub struct QualityLog(Mutex<Log>);
@@ -84,46 +153,44 @@ pub struct QualityLog(Mutex<Log>);
 struct Log {
     seconds: VecDeque<Second>,
     dropped: u64,
-    jitter: Mean,
-    peer_jitter: Mean,
-    rtt: Mean,
+    before: Reception,
+    /// Our delay in the buffer, and the time it is the mean of.
+    buffer: Mean,
     report: Report,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Mean {
     sum: f64,
-    count: u32,
+    weight: f64,
 }
 
 impl Mean {
-    fn add(&mut self, value: f32) {
-        self.sum += f64::from(value);
-        self.count += 1;
+    fn add(&mut self, value: f64, weight: f64) {
+        self.sum += value * weight;
+        self.weight += weight;
     }
 
-    fn get(self) -> Option<f32> {
-        (self.count > 0).then(|| (self.sum / f64::from(self.count)) as f32)
+    fn get(self) -> f64 {
+        if self.weight > 0.0 { self.sum / self.weight } else { 0.0 }
     }
 }
 
 /// What a session knows when a second is over.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
+    /// How long the second was.
+    pub length: Duration,
     /// The codec.
     pub codec: Codec,
-    /// Packets received and expected since the beginning.
-    pub received: u64,
-    /// See `received`.
-    pub expected: u64,
-    /// Jitter now; `None` when nothing came in this second.
-    pub jitter_ms: Option<f32>,
-    /// The peer's last report: lost and received packets of ours since the beginning, and jitter.
-    pub peer: Option<(u64, u64, f32)>,
-    /// The part that the peer lost between its last two reports, in percent.
-    pub peer_loss_percent: f32,
-    /// A round trip measured in this second.
-    pub rtt_ms: Option<f32>,
+    /// Length of a packet, in milliseconds.
+    pub packet_ms: u32,
+    /// What was received since the beginning.
+    pub received: Reception,
+    /// What the peer told: in all, and in its last report.
+    pub told: Option<(Told, Told)>,
+    /// Round trip, in milliseconds: the mean of all, and the last one.
+    pub rtt_ms: Option<(f32, f32)>,
     /// Our own delay in the buffer, in milliseconds.
     pub buffer_ms: f32,
     /// Packets sent since the beginning.
@@ -136,54 +203,29 @@ impl QualityLog {
     /// A second is over.
     pub fn add(&self, sample: &Sample) {
         let log = &mut *self.0.lock();
-        let before = log.report.received;
-        if let Some(jitter) = sample.jitter_ms {
-            log.jitter.add(jitter);
-        }
-        if let Some((.., jitter)) = sample.peer {
-            log.peer_jitter.add(jitter);
-        }
-        if let Some(rtt) = sample.rtt_ms {
-            log.rtt.add(rtt);
-        }
-        let rtt = log.rtt.get();
-        let delay = rtt.unwrap_or(0.0) / 2.0 + sample.buffer_ms + 20.0;
-        let figures = |packets: u64, expected: u64, loss: f32, jitter: f32| Figures {
-            packets,
-            expected,
-            loss_percent: loss,
-            jitter_ms: jitter,
-            mos: mos(sample.codec, loss, delay),
-        };
-        let percent = |packets: u64, expected: u64| {
-            100.0 * expected.saturating_sub(packets) as f32 / (expected as f32).max(1.0)
-        };
-        let packets = sample.received.saturating_sub(before.packets);
-        let expected = sample.expected.saturating_sub(before.expected);
-        let jitter = sample.jitter_ms.unwrap_or(0.0);
+        let codec = sample.codec;
+        log.buffer.add(sample.buffer_ms.into(), sample.length.as_secs_f64());
+        // From mouth to ear: a packet is filled, travels, and waits in the buffer. What the peer's buffer adds is not known.
+        let way = |rtt: Option<f32>| f64::from(sample.packet_ms) + f64::from(rtt.unwrap_or(0.0)) / 2.0;
+        let (mean, last) = (sample.rtt_ms.map(|(mean, _)| mean), sample.rtt_ms.map(|(_, last)| last));
         let second = Second {
-            received: figures(packets, expected, percent(packets, expected), jitter),
-            sent: sample
-                .peer
-                .map(|(_, received, jitter)| figures(received, received, sample.peer_loss_percent, jitter)),
-            rtt_ms: sample.rtt_ms.or(rtt),
+            length: sample.length,
+            received: sample
+                .received
+                .since(log.before)
+                .figures(codec, way(last) + f64::from(sample.buffer_ms)),
+            sent: sample.told.map(|(_, told)| told.figures(codec, way(last))),
+            rtt_ms: last,
         };
+        log.before = sample.received;
         if log.seconds.len() >= MAX_SECONDS {
             log.seconds.pop_front();
             log.dropped += 1;
         }
         log.seconds.push_back(second);
-        log.report.received = figures(
-            sample.received,
-            sample.expected,
-            percent(sample.received, sample.expected),
-            log.jitter.get().unwrap_or(0.0),
-        );
-        log.report.sent = sample.peer.map(|(lost, received, _)| {
-            let total = lost + received;
-            figures(received, total, percent(received, total), log.peer_jitter.get().unwrap_or(0.0))
-        });
-        log.report.rtt_ms = rtt;
+        log.report.received = sample.received.figures(codec, way(mean) + log.buffer.get());
+        log.report.sent = sample.told.map(|(told, _)| told.figures(codec, way(mean)));
+        log.report.rtt_ms = mean;
         log.report.packets_sent = sample.sent;
         log.report.one_way = sample.one_way;
     }
@@ -206,63 +248,48 @@ impl QualityLog {
     }
 }
 
-/// Mean opinion score by the E-model: equipment and loss impairment of the codec with its concealment (G.113
-/// Appendix I; random loss), and the one-way delay in milliseconds.
-#[must_use]
-pub fn mos(codec: Codec, loss_percent: f32, delay_ms: f32) -> f32 {
-    // Equipment impairment, and robustness against loss.
-    let (equipment, robustness) = match codec {
-        Codec::Pcmu | Codec::Pcma | Codec::G722 => (0.0, 25.1),
-        Codec::Opus => (0.0, 30.0),
-    };
-    let loss = equipment + (95.0 - equipment) * loss_percent / (loss_percent + robustness);
-    let delay = 0.024 * delay_ms + if delay_ms > 177.3 { 0.11 * (delay_ms - 177.3) } else { 0.0 };
-    let r = (93.2 - loss - delay).clamp(0.0, 100.0);
-    if r <= 6.5 { 1.0 } else { 1.0 + 0.035 * r + r * (r - 60.0) * (100.0 - r) * 7e-6 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn scores_are_those_of_the_e_model() {
-        let near = |value: f32, wanted: f32| assert!((value - wanted).abs() < 0.02, "{value} {wanted}");
-        near(mos(Codec::Pcmu, 0.0, 0.0), 4.41);
-        near(mos(Codec::Pcmu, 10.0, 0.0), 3.42);
-        near(mos(Codec::Pcmu, 0.0, 300.0), 3.71);
-        near(mos(Codec::Pcmu, 100.0, 0.0), 1.18);
-        near(mos(Codec::Pcmu, 100.0, 400.0), 1.0);
-    }
-
-    #[test]
     fn a_second_counts_what_is_new_and_the_call_counts_all() {
         let log = QualityLog::default();
+        let received = |expected, lost, difference_us| Reception {
+            expected,
+            lost,
+            bursts: lost,
+            difference_us,
+            differences: expected,
+        };
         let sample = Sample {
+            length: Duration::from_secs(1),
             codec: Codec::Pcmu,
-            received: 50,
-            expected: 50,
-            jitter_ms: Some(2.0),
-            peer: None,
-            peer_loss_percent: 0.0,
+            packet_ms: 20,
+            received: received(50, 0, 100_000),
+            told: None,
             rtt_ms: None,
             buffer_ms: 0.0,
             sent: 50,
             one_way: None,
         };
         log.add(&sample);
-        let peer = Some((10, 90, 4.0));
+        let told = |expected, lost| Told { expected, lost, jitter_ms: 4.0 };
         log.add(&Sample {
-            received: 95,
-            expected: 100,
-            jitter_ms: Some(4.0),
-            peer,
-            rtt_ms: Some(40.0),
+            length: Duration::from_millis(500),
+            received: received(100, 5, 400_000),
+            told: Some((told(100, 10), told(40, 8))),
+            rtt_ms: Some((40.0, 60.0)),
             ..sample
         });
         let report = log.report();
-        assert_eq!(report.seconds[1].received.loss_percent, 10.0);
-        assert_eq!((report.received.loss_percent, report.received.jitter_ms), (5.0, 3.0));
+        let [first, second] = report.seconds[..] else { panic!("{report:?}") };
+        assert_eq!((first.received.loss_percent, first.received.jitter_ms, first.sent), (0.0, 2.0, None));
+        assert_eq!((second.received.packets, second.received.expected), (45, 50));
+        assert_eq!((second.received.loss_percent, second.received.jitter_ms), (10.0, 6.0));
+        assert_eq!((second.sent.unwrap().loss_percent, second.rtt_ms), (20.0, Some(60.0)));
+        assert_eq!(second.length, Duration::from_millis(500));
+        assert_eq!((report.received.loss_percent, report.received.jitter_ms), (5.0, 4.0));
         let sent = report.sent.unwrap();
         assert_eq!((sent.loss_percent, sent.jitter_ms, report.rtt_ms), (10.0, 4.0, Some(40.0)));
         assert_eq!(report.mos(), Some(sent.mos));

@@ -46,6 +46,8 @@ pub struct Sender {
 /// What a received compound packet tells us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Received {
+    /// The SSRC of the last report's sender.
+    pub reporter: u32,
     /// Middle 32 bits of the sender's NTP time, when it sends.
     pub sender_ntp: Option<u32>,
     /// About our stream.
@@ -106,6 +108,9 @@ pub fn read(mut bytes: &[u8], our_ssrc: u32) -> Option<Received> {
         let length = 4 * (usize::from(u16::from_be_bytes([high, low])) + 1);
         let packet = bytes.get(..length)?;
         bytes = bytes.get(length..)?;
+        if matches!(kind, SENDER_REPORT | RECEIVER_REPORT) {
+            received.reporter = word(packet, 4)?;
+        }
         let mut blocks = match kind {
             SENDER_REPORT => {
                 received.sender_ntp = Some(word(packet, 10)?);
@@ -169,7 +174,7 @@ mod tests {
         assert_eq!(read(&bytes, 8).unwrap().about_us, None);
         bytes.clear();
         write(1, None, None, b"abcdefghijklmnopqrstuvwx", &mut bytes);
-        assert_eq!(read(&bytes, 7), Some(Received::default()));
+        assert_eq!(read(&bytes, 7), Some(Received { reporter: 1, ..Received::default() }));
         bytes.extend_from_slice(&[0x81, 203, 0, 1, 0, 0, 0, 1]);
         assert!(read(&bytes, 7).unwrap().bye);
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 mod agent;
+mod arrivals;
 mod control;
 mod delivery;
 mod echo;
@@ -13,6 +14,7 @@ mod hearing;
 mod inband;
 mod latch;
 mod outbox;
+mod peer_reports;
 mod play;
 mod reception;
 mod ssrc;

@@ -11,7 +11,7 @@ pub struct StreamQuality {
     pub expected: u64,
     /// Lost ones, in percent of those expected.
     pub loss_percent: f64,
-    /// Interarrival jitter (RFC 3550 6.4.1), in milliseconds; of the call its mean.
+    /// Interarrival jitter in milliseconds: the mean difference of two packets' transit times (RFC 3550 6.4.1).
     pub jitter_ms: f64,
     /// Mean opinion score by the E-model (ITU-T G.107), 1 to 4.5.
     pub mos: f64,
@@ -22,12 +22,20 @@ pub struct StreamQuality {
 pub struct SecondQuality {
     /// Seconds since the answer.
     pub second: u64,
+    /// How long it was, in milliseconds: the call's last one is a part.
+    #[serde(default = "whole_second")]
+    pub duration_ms: u32,
     /// What came from the peer.
     pub received: StreamQuality,
-    /// What the peer's RTCP last told of what we sent.
+    /// What the peer's last RTCP report told of the packets we sent since the one before.
     pub sent: Option<StreamQuality>,
     /// Round trip in milliseconds.
     pub rtt_ms: Option<f64>,
+}
+
+/// Of records that do not say.
+fn whole_second() -> u32 {
+    1_000
 }
 
 /// Audio in one direction only, and why.

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::peer_reports::PeerReports;
 use super::{Outbox, Session};
 use crate::quality::{OneWay, QualityLog, Sample};
-use crate::rtcp::{self, Block, CNAME_LENGTH, Sender};
+use crate::rtcp::{self, CNAME_LENGTH, Sender};
 
 /// The first report, and the mean time between two (RFC 3550 6.2: at least five seconds, half of it at first).
 const FIRST_REPORT: Duration = Duration::from_millis(2_500);
@@ -17,6 +18,17 @@ const SECOND: Duration = Duration::from_secs(1);
 const ONE_WAY_AFTER: Duration = Duration::from_secs(5);
 /// Reports of a peer that hears nothing before it is believed.
 const DEAF_REPORTS: u32 = 2;
+
+/// What we send, as reports about it are measured against.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stream {
+    pub(super) ssrc: u32,
+    /// The last packet's sequence number, and how many there were.
+    pub(super) last: u16,
+    pub(super) sent: u64,
+    /// Clock rate in hertz.
+    pub(super) clock: u32,
+}
 
 /// See the module's text.
 #[derive(Debug)]
@@ -32,11 +44,11 @@ pub(super) struct Control {
     reported_sent: u64,
     /// The peer's last sender report: middle of its NTP time, and when it came.
     heard_report: Option<(u32, Instant)>,
-    /// The peer's last word about our stream, and how often in a row it had none.
-    peer: Option<Block>,
+    /// What the peer says of our stream, and how often in a row it had no word about it.
+    peer: PeerReports,
     deaf_reports: u32,
-    rtt: Option<f32>,
-    received_before: u64,
+    /// When the last second that was written down ended.
+    written: Instant,
     log: Arc<QualityLog>,
 }
 
@@ -59,10 +71,9 @@ impl Control {
             octets: 0,
             reported_sent: 0,
             heard_report: None,
-            peer: None,
+            peer: PeerReports::default(),
             deaf_reports: 0,
-            rtt: None,
-            received_before: 0,
+            written: now,
             log,
         }
     }
@@ -71,6 +82,7 @@ impl Control {
         self.started = Some(now);
         self.next_report = Some(now + FIRST_REPORT);
         self.next_second = Some(now + SECOND);
+        self.written = now;
     }
 
     pub(super) fn sent(&mut self, payload: usize) {
@@ -88,23 +100,16 @@ impl Control {
     }
 
     /// `false` when it is no RTCP.
-    fn received(&mut self, bytes: &[u8], our_ssrc: u32, now: Instant) -> bool {
-        let Some(received) = rtcp::read(bytes, our_ssrc) else { return false };
+    fn received(&mut self, bytes: &[u8], ours: &Stream, now: Instant) -> bool {
+        let Some(received) = rtcp::read(bytes, ours.ssrc) else { return false };
         if let Some(ntp) = received.sender_ntp {
             self.heard_report = Some((ntp, now));
         }
         match received.about_us {
             Some(block) => {
                 self.deaf_reports = 0;
-                if block.last_report != 0 {
-                    let middle = (self.ntp(now) >> 16) as u32;
-                    let trip = middle.wrapping_sub(block.last_report).wrapping_sub(block.delay);
-                    // More than a minute is a report about something else.
-                    if trip < 60 << 16 {
-                        self.rtt = Some(trip as f32 * 1_000.0 / 65_536.0);
-                    }
-                }
-                self.peer = Some(block);
+                let middle = (self.ntp(now) >> 16) as u32;
+                self.peer.add(received.reporter, &block, ours, middle);
             }
             None if received.bye => {}
             None => self.deaf_reports = self.deaf_reports.saturating_add(1),
@@ -131,7 +136,13 @@ impl Session {
     }
 
     fn take_rtcp(&mut self, bytes: &[u8], now: Instant) {
-        if self.control.received(bytes, self.ssrc, now) {
+        let ours = Stream {
+            ssrc: self.ssrc,
+            last: self.sequence,
+            sent: self.statistics.sent,
+            clock: self.negotiated.codec.clock_rate(),
+        };
+        if self.control.received(bytes, &ours, now) {
             // Who only listens says by its reports that it does.
             self.unproven = 0;
         }
@@ -180,46 +191,53 @@ impl Session {
         }
     }
 
+    /// Writes the part of a second down that the call ends in. Nothing is written after it.
+    pub fn settle(&mut self, now: Instant) {
+        if self.control.next_second.is_some() {
+            self.write_second(now);
+            self.control.next_second = None;
+        }
+    }
+
     fn write_second(&mut self, now: Instant) {
+        let length = now.saturating_duration_since(self.control.written);
+        let sample = Sample {
+            length,
+            codec: self.negotiated.codec,
+            packet_ms: self.packet_ms(),
+            received: self.reception.totals(),
+            told: self.control.peer.told(),
+            rtt_ms: self.control.peer.rtt_ms(),
+            buffer_ms: self.hearing.as_ref().map_or(0.0, |h| h.target().as_secs_f32() * 1_000.0),
+            sent: self.statistics.sent,
+            one_way: self.one_way(now),
+        };
         let control = &mut self.control;
+        control.log.add(&sample);
+        control.written = now;
         control.next_second =
             control.next_second.map(|at| at + SECOND).filter(|at| *at > now).or(Some(now + SECOND));
-        let clock = self.negotiated.codec.clock_rate() as f32;
-        let ms = |units: u32| units as f32 * 1_000.0 / clock;
-        let received = self.reception.received();
-        let heard = received > control.received_before;
-        control.received_before = received;
-        let peer = control.peer.map(|block| {
-            let lost = u64::try_from(block.lost).unwrap_or(0);
-            (lost, self.statistics.sent.saturating_sub(lost), ms(block.jitter))
-        });
+    }
+
+    /// Whether one side hears nothing.
+    fn one_way(&self, now: Instant) -> Option<OneWay> {
+        let control = &self.control;
         let since_start = control.started.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        let sends = self.statistics.sent > 0;
-        let one_way = if since_start < ONE_WAY_AFTER {
+        if since_start < ONE_WAY_AFTER {
             None
-        } else if received == 0 && self.negotiated.direction.receives() {
+        } else if self.reception.received() == 0 && self.negotiated.direction.receives() {
             Some(if self.statistics.dropped_source > 0 {
                 OneWay::NotBelieved
             } else {
                 OneWay::NothingReceived
             })
-        } else if sends && control.peer.is_none() && control.deaf_reports >= DEAF_REPORTS {
+        } else if self.statistics.sent > 0
+            && control.peer.told().is_none()
+            && control.deaf_reports >= DEAF_REPORTS
+        {
             Some(OneWay::NothingHeardByPeer)
         } else {
             None
-        };
-        let sample = Sample {
-            codec: self.negotiated.codec,
-            received,
-            expected: u64::try_from(self.reception.expected()).unwrap_or(0).max(received.min(1)),
-            jitter_ms: heard.then(|| ms(self.reception.jitter())),
-            peer,
-            peer_loss_percent: control.peer.map_or(0.0, |block| f32::from(block.fraction_lost) / 2.56),
-            rtt_ms: control.rtt.take(),
-            buffer_ms: self.hearing.as_ref().map_or(0.0, |h| h.target().as_secs_f32() * 1_000.0),
-            sent: self.statistics.sent,
-            one_way,
-        };
-        control.log.add(&sample);
+        }
     }
 }

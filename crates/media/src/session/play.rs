@@ -39,7 +39,7 @@ impl Session {
         }
     }
 
-    fn packet_ms(&self) -> u32 {
+    pub(super) fn packet_ms(&self) -> u32 {
         self.negotiated.codec.packet_ms(self.negotiated.ptime_ms)
     }
 

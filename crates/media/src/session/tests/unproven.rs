@@ -3,7 +3,7 @@
 use super::*;
 
 fn speaking(now: Instant) -> Session {
-    session(Agent::Linked(link()), now)
+    session(Agent::Linked(linked::link()), now)
 }
 
 /// Packets sent while the clock runs for so long, and where to.
