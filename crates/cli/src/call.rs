@@ -116,12 +116,54 @@ pub enum Call {
         /// Another call in progress, whose other side gets this one's.
         #[arg(long, conflicts_with = "to")]
         to_conversation: Option<ConversationId>,
-        /// Have the carrier call (refer), call ourselves and join both (bridge), or the one after the other (auto).
-        #[arg(long, value_parser = ["auto", "refer", "bridge"])]
+        /// Have the carrier call (refer), call ourselves and join both (bridge), or the one after the other (auto); have
+        /// the bot brief the target first (warm), or all three speak with each other (conference).
+        #[arg(long, value_parser = ["auto", "refer", "bridge", "warm", "conference"])]
         mode: Option<String>,
         /// How long the target may take to answer.
         #[arg(long, value_name = "SECONDS")]
         timeout: Option<u32>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Hands the caller over to whom the bot is briefing.
+    CompleteTransfer {
+        id: ConversationId,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Hangs up on whom the bot is briefing, and gives the caller back to the bot.
+    CancelTransfer {
+        id: ConversationId,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Has the caller, the bot and whom it is briefing speak with each other.
+    Conference {
+        id: ConversationId,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Plays a file or tones to the caller of a bot.
+    Play {
+        id: ConversationId,
+        /// WAV file, relative to the node's audio directory.
+        #[arg(long, value_name = "PATH", required_unless_present = "tone")]
+        file: Option<String>,
+        /// A tone or, at 0 Hz, a pause; several are played one after the other.
+        #[arg(long, value_name = "HZ:MILLISECONDS", value_parser = tone, conflicts_with = "file")]
+        tone: Vec<Value>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Records a live call, pauses its recording, or takes it up again.
+    Record {
+        id: ConversationId,
+        /// start, or on: begin a recording, or go on with a paused one. pause, or off. resume.
+        step: Recording,
+        /// The format of a recording that is begun; else the agent's config says.
+        #[arg(long, value_parser = ["wav", "ogg"])]
+        format: Option<String>,
         #[command(flatten)]
         common: Common,
     },
@@ -167,6 +209,38 @@ pub enum Call {
         #[command(flatten)]
         common: Common,
     },
+}
+
+/// What becomes of a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Recording {
+    #[value(alias = "on")]
+    Start,
+    #[value(alias = "off")]
+    Pause,
+    Resume,
+}
+
+/// A tone as the API takes it.
+fn tone(text: &str) -> Result<Value, String> {
+    let (hz, ms) = text.split_once(':').ok_or("must be like 440:500, in hertz and milliseconds")?;
+    let hz: f64 = hz.parse().map_err(|_| format!("{hz} is no frequency in hertz"))?;
+    let ms: u32 = ms.parse().map_err(|_| format!("{ms} is no whole number of milliseconds"))?;
+    Ok(serde_json::json!({"hz": hz, "ms": ms}))
+}
+
+/// Asks for something of a live call, and shows it as it stands then.
+async fn ask(
+    id: ConversationId,
+    what: &str,
+    body: Option<Fields>,
+    common: &Common,
+    out: &mut (dyn Write + Send),
+) -> Result<(), CliError> {
+    let client = common.connection.client()?;
+    let body = body.map(Fields::into_value);
+    let answer = client.post(&format!("/core/conversations/{id}/{what}"), body.as_ref()).await?;
+    common.screen(out).one(&answer.body)
 }
 
 /// Writes what a path answers to a file, or to standard output for `-`. A file appears whole or not at all.
@@ -284,17 +358,30 @@ impl Call {
                     .with_some("to", to)
                     .with_some("to_conversation", to_conversation.map(|id| id.to_string()))
                     .with_some("mode", mode)
-                    .with_some("timeout_s", timeout)
-                    .into_value();
-                let client = common.connection.client()?;
-                let answer = client.post(&format!("/core/conversations/{id}/transfer"), Some(&body)).await?;
-                common.screen(out).one(&answer.body)
+                    .with_some("timeout_s", timeout);
+                ask(id, "transfer", Some(body), &common, out).await
             }
+            Self::CompleteTransfer { id, common } => ask(id, "transfer/complete", None, &common, out).await,
+            Self::CancelTransfer { id, common } => ask(id, "transfer/cancel", None, &common, out).await,
+            Self::Conference { id, common } => ask(id, "transfer/conference", None, &common, out).await,
+            Self::Play { id, file, tone, common } => {
+                let tones = (!tone.is_empty()).then_some(Value::Array(tone));
+                let body = Fields::default().with_some("file", file).with_some("tones", tones);
+                ask(id, "play", Some(body), &common, out).await
+            }
+            Self::Record { id, step, format, common } => match step {
+                Recording::Start => {
+                    let body = Fields::default().with_some("format", format);
+                    ask(id, "recording/start", Some(body), &common, out).await
+                }
+                Recording::Pause | Recording::Resume if format.is_some() => {
+                    Err(CliError::Usage("--format is of a recording that is begun.".to_owned()))
+                }
+                Recording::Pause => ask(id, "recording/pause", None, &common, out).await,
+                Recording::Resume => ask(id, "recording/resume", None, &common, out).await,
+            },
             Self::Dtmf { id, digits, common } => {
-                let body = Fields::default().with("digits", digits).into_value();
-                let client = common.connection.client()?;
-                let answer = client.post(&format!("/core/conversations/{id}/dtmf"), Some(&body)).await?;
-                common.screen(out).one(&answer.body)
+                ask(id, "dtmf", Some(Fields::default().with("digits", digits)), &common, out).await
             }
             Self::Trace { id, raw: _, pcap: Some(file), common } => {
                 let path = format!("/core/conversations/{id}/trace?format=pcap");
@@ -323,11 +410,7 @@ impl Call {
             Self::Recording { id, output, common } => {
                 save(&format!("/core/conversations/{id}/recording"), &output, &common, out).await
             }
-            Self::End { id, common } => {
-                let client = common.connection.client()?;
-                let answer = client.post(&format!("/core/conversations/{id}/end"), None).await?;
-                common.screen(out).one(&answer.body)
-            }
+            Self::End { id, common } => ask(id, "end", None, &common, out).await,
         }
     }
 }
