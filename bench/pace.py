@@ -56,6 +56,10 @@ def main():
             expected = seconds / min(pace, 1)
             print(f"{seconds} s sent at {pace} times real time: its mark came after {end - start:.2f} s ({expected:.2f} expected), "
                   f"steepest step {steepest} ({'a click' if steepest > CLICK else 'no click'})", flush=True)
+            # Arrivals as the kernel had them: whether the clock that paces them is even.
+            arrivals = [at for at, *_ in phone.heard if start + 0.2 < at < end - 0.2]
+            gaps = sorted(b - a for a, b in zip(arrivals, arrivals[1:]))
+            print(f"    gaps between packets: median {1000 * gaps[len(gaps) // 2]:.2f} ms, p99 {1000 * gaps[int(len(gaps) * 0.99)]:.2f} ms, longest {1000 * gaps[-1]:.2f} ms")
         stamps = [(seq, stamp) for _, seq, stamp, _ in phone.heard]
         whole = all((b[0] - a[0]) & 0xFFFF == 1 and (b[1] - a[1]) & 0xFFFFFFFF == 160 for a, b in zip(stamps, stamps[1:]))
         print(f"{len(stamps)} packets, timestamps {'without a gap' if whole else 'WITH GAPS'}; RSS {memory[0]} KiB at the beginning, {max(memory)} at most, {memory[-1]} at the end")

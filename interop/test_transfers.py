@@ -274,3 +274,42 @@ def test_a_bot_that_dies_while_its_caller_is_handed_over(binary):
         listens((phone.samples, [HUMAN]), (human.samples, [CALLER]))
         phone.hang_up()
         t.conversation(id, "transferred")
+
+
+def test_a_caller_who_hangs_up_while_handed_over(binary):
+    """While the target rings, and in the briefing: the target is let go, and the bot told what became of its transfer."""
+    for patient in (True, False):
+        with Tandem(binary) as t:
+            human = Human(HUMAN, patient=patient)
+            bot, phone, id = setting(t, human)
+            bot.send(type="transfer", id="t1", to=TARGET, mode="warm", timeout_s=60)
+            assert human.rings.wait(5)
+            if not patient:
+                assert bot.told(type="transfer", id="t1")["state"] == "answered"
+                human.speaks()
+            phone.hang_up()
+            assert human.gone.wait(5)
+            assert bot.told(type="outcome", id="t1")["detail"] == "the caller hung up"
+            assert bot.told(type="end")["reason"] == "caller"
+            kinds = [m["type"] for m in bot.messages]
+            assert kinds.index("outcome") < kinds.index("end"), kinds
+            call = t.conversation(id, "completed")
+            assert call["ended_by"] == "caller" and f"transfer to {TARGET} failed: the caller hung up" in call["notes"], call
+            bot.bots.check()
+
+
+def test_a_bot_that_dies_in_the_briefing_leaves_its_caller_to_the_human(binary):
+    with Tandem(binary) as t:
+        human = Human(HUMAN)
+        bot, phone, id = setting(t, human)
+        bot.send(type="transfer", id="t1", to=TARGET, mode="warm")
+        assert bot.told(type="transfer", id="t1")["state"] == "answered"
+        human.speaks()
+        bot.bots.loop.call_soon_threadsafe(bot.bots.server.close)
+        bot.bots.loop.call_soon_threadsafe(bot.socket.abort)
+        wait_for("the two together", 5, lambda: any("is bridged" in note for note in t.ok("GET", f"/core/conversations/{id}")["notes"]))
+        listens((phone.samples, [HUMAN]), (human.samples, [CALLER]))
+        phone.hang_up()
+        assert human.gone.wait(5)
+        call = t.conversation(id, "transferred")
+        assert any(note.startswith("agent_gone") for note in call["notes"]), call["notes"]

@@ -1,5 +1,5 @@
-//! The one operation of Twilio's REST API that voice bots call: hanging up. A bot shows its runtime's secret or an API
-//! key, and gets answers in Twilio's form.
+//! The one operation of Twilio's REST API that voice bots call: changing a live call, to its end or to somebody else. A
+//! bot shows its runtime's secret or an API key, and gets answers in Twilio's form.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,9 +11,10 @@ use axum::response::{IntoResponse, Response};
 use axum::{Form, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use cluster::CallError;
+use cluster::{CallError, Transfer, TransferTo};
 use model::{
     Conversation, ConversationId, ConversationStatus, Direction, OrganizationId, Scope, Secret, Timestamp,
+    TransferMode,
 };
 use serde_json::{Value, json};
 use store::{CredentialKind, StoreError};
@@ -21,29 +22,35 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::ApiState;
+use crate::twiml::{self, Verb};
 
 /// Longest credential looked at, in bytes.
 const MAX_CREDENTIAL: usize = 1_024;
 /// How long the edge may take to end a call.
 const LIMIT: Duration = Duration::from_secs(5);
+/// How long whom a Dial names may take to answer when it does not say: as long as Twilio has it, in seconds.
+const DIAL_SECONDS: u32 = 30;
 /// How an API key begins.
 const KEY_PREFIX: &str = "ak_";
 
 /// Twilio's error numbers.
 const AUTHENTICATE: u32 = 20_003;
 const NOT_FOUND: u32 = 20_404;
+const INVALID_TWIML: u32 = 12_100;
 const INVALID_STATUS: u32 = 21_220;
 const UNAVAILABLE: u32 = 20_503;
 
-/// Ends a call for its bot, in the form of Twilio's `Calls` resource. `CallSid` is followed by `.json`.
+/// Ends a call for its bot, or hands it to somebody else, in the form of Twilio's `Calls` resource. `CallSid` is followed
+/// by `.json`. Of TwiML one `<Hangup>` or `<Dial>` is done; everything else is refused.
 #[utoipa::path(post, path = "/2010-04-01/Accounts/{account_sid}/Calls/{call_sid}", operation_id = "hang_up_call",
     tag = "Conversations",
     params(("account_sid" = String, Path, description = "`AC` and the organization's UUID as 32 hexadecimal digits."),
            ("call_sid" = String, Path, description = "`CA` and the conversation's UUID as 32 hexadecimal digits, then `.json`.")),
     request_body(content = Object, content_type = "application/x-www-form-urlencoded",
-        description = "`Status=completed` (or `canceled`)."),
-    responses((status = 200, description = "The call, over.", body = Object),
-        (status = 400, description = "Another `Status`, or none.", body = Object),
+        description = "`Status=completed` (or `canceled`), or `Twiml` with a `<Hangup>` or a `<Dial>` (a number, `<Number>` or `<Sip>`; `timeout`)."),
+    responses((status = 200, description = "The call: over, or being handed over.", body = Object),
+        (status = 400, description = "Another `Status`, TwiML that is not done here, a target that may not be called, or nothing.", body = Object),
+        (status = 409, description = "The call is being handed over already, or has not been answered.", body = Object),
         (status = 401, description = "Basic credentials are missing or wrong: the user is the account SID, the password the runtime's `secret` or an API key with conversations:manage; such a key is taken as a Bearer token, too.", body = Object),
         (status = 404, description = "The call is over or not there (`code` 20404).", body = Object),
         (status = 503, description = "The call edge does not answer.", body = Object)))]
@@ -77,19 +84,42 @@ async fn hang_up(
     let Some(call) = call else {
         return missing(&state, organization, None, by_key, &password, &call_sid).await;
     };
-    let status = form.as_ref().ok().and_then(|Form(fields)| fields.get("Status")).map(String::as_str);
-    if !matches!(status, Some("completed" | "canceled")) {
-        return error(
-            StatusCode::BAD_REQUEST,
-            INVALID_STATUS,
-            "Status must be completed or canceled, sent as a form; nothing else of a call can be changed here.",
-        );
-    }
+    let field = |name: &str| form.as_ref().ok().and_then(|Form(fields)| fields.get(name)).map(String::as_str);
+    let verb = match (field("Status"), field("Twiml")) {
+        (Some("completed" | "canceled"), _) => Verb::Hangup,
+        (None, Some(document)) => match twiml::parse(document) {
+            Ok(verb) => verb,
+            Err(why) => return error(StatusCode::BAD_REQUEST, INVALID_TWIML, &format!("{why}.")),
+        },
+        _ => {
+            return error(
+                StatusCode::BAD_REQUEST,
+                INVALID_STATUS,
+                "Status must be completed or canceled, or Twiml a Hangup or Dial, sent as a form; nothing else of a call can be changed here.",
+            );
+        }
+    };
     let secret = (!by_key).then(|| password.clone());
-    let ended = state.cluster.end_call_by_agent(organization, call, secret);
-    match tokio::time::timeout(LIMIT, ended).await {
-        Ok(Ok(ended)) => Json(shown(&ended, &account_sid, &call_sid)).into_response(),
+    let ends = verb == Verb::Hangup;
+    let changed = async {
+        match verb {
+            Verb::Hangup => state.cluster.end_call_by_agent(organization, call, secret).await,
+            Verb::Dial { to, timeout_s } => {
+                let timeout = Duration::from_secs(timeout_s.unwrap_or(DIAL_SECONDS).into());
+                let asked = Transfer { to: TransferTo::Target(to), mode: TransferMode::Bridge, timeout };
+                state.cluster.transfer_call_by_agent(organization, call, secret, asked).await
+            }
+        }
+    };
+    match tokio::time::timeout(LIMIT, changed).await {
+        Ok(Ok(call)) => Json(shown(&call, ends, &account_sid, &call_sid)).into_response(),
         Ok(Err(CallError::Denied)) => unauthorized(),
+        Ok(Err(problem @ (CallError::TargetRefused | CallError::NoWayOut))) => {
+            error(StatusCode::BAD_REQUEST, INVALID_TWIML, &format!("The call is not handed over: {problem}."))
+        }
+        Ok(Err(problem @ (CallError::Transferring | CallError::NotAnswered | CallError::NoSip))) => {
+            error(StatusCode::CONFLICT, INVALID_STATUS, &format!("The call is left as it is: {problem}."))
+        }
         Ok(Err(CallError::NotLive)) => {
             missing(&state, organization, Some(call), by_key, &password, &call_sid).await
         }
@@ -170,7 +200,7 @@ async fn was_its_agents(
     state.store.is_agent_secret(organization, version, secret).await.unwrap_or(false)
 }
 
-fn shown(call: &Conversation, account_sid: &str, call_sid: &str) -> Value {
+fn shown(call: &Conversation, ends: bool, account_sid: &str, call_sid: &str) -> Value {
     let own = call.agent_number.as_ref().map(ToString::to_string).unwrap_or_default();
     let (direction, from, to) = match call.direction {
         Direction::Inbound => ("inbound", call.user_id.clone(), own),
@@ -179,6 +209,7 @@ fn shown(call: &Conversation, account_sid: &str, call_sid: &str) -> Value {
     let status = match call.status {
         ConversationStatus::Triggered => "queued",
         ConversationStatus::Ringing => "ringing",
+        ConversationStatus::InProgress if !ends => "in-progress",
         // Asked to end; the other side has not confirmed it yet.
         ConversationStatus::InProgress | ConversationStatus::Completed | ConversationStatus::Transferred => {
             "completed"

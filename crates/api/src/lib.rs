@@ -20,6 +20,7 @@ mod request_id;
 mod router;
 mod routes;
 mod serve;
+mod twiml;
 mod wire;
 
 pub use crate::core::organization::{MAX_DAILY_CALLS, destinations};

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    AgentConfig, AgentId, AgentVersionId, CallQuality, Conversation, ConversationId, OrganizationId, Secret,
-    Sound, Step, Timestamp, TraceMessage, TransferMode, TransferStep, TransferTarget, TrunkId,
+    AgentConfig, AgentId, AgentVersionId, CallQuality, Conversation, ConversationId, OrganizationId,
+    RecordStep, Secret, Sound, Step, Timestamp, TraceMessage, TransferMode, TransferStep, TransferTarget,
+    TrunkId,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -136,12 +137,20 @@ pub enum CallCommand {
         Option<Secret>,
         oneshot::Sender<Result<Conversation, CallError>>,
     ),
+    /// Hand the call to somebody else for its agent, which shows who it is in the same way.
+    TransferByAgent(
+        OrganizationId,
+        ConversationId,
+        Option<Secret>,
+        Box<Transfer>,
+        oneshot::Sender<Result<Conversation, CallError>>,
+    ),
     /// How a live call sounds so far.
     Quality(ConversationId, oneshot::Sender<Result<CallQuality, CallError>>),
     /// Send digits (`0`–`9`, `A`–`D`, `*`, `#`) and pauses (`w` half a second, `,` two seconds).
     Digits(ConversationId, String, oneshot::Sender<Result<Conversation, CallError>>),
-    /// Leave what is said from now on out of the recording (`true`), or record again.
-    PauseRecording(ConversationId, bool, oneshot::Sender<Result<Conversation, CallError>>),
+    /// Begin the recording, leave what is said from now on out of it, or record again.
+    Record(ConversationId, RecordStep, oneshot::Sender<Result<Conversation, CallError>>),
     /// Hear both sides from now on.
     Listen(ConversationId, oneshot::Sender<Result<Listening, CallError>>),
     /// Judge a call that might come.
@@ -177,7 +186,9 @@ pub enum CallError {
     #[error("the call's agent is no bot")]
     NoBot,
     /// The call has come by no SIP.
-    #[error("the call came over AudioSocket, which is heard and hung up and no more")]
+    #[error(
+        "the call came over AudioSocket, which has no word for it: hang up, and Asterisk's dialplan goes on"
+    )]
     NoSip,
     /// No target speaks with the agent, or not any more.
     #[error("no target of a warm transfer or a conference is on the line")]
@@ -197,9 +208,15 @@ pub enum CallError {
     /// The other side takes no digits.
     #[error("the other side takes no telephone-events")]
     NoDigits,
-    /// Its agent's config asks for no recording, or the recording could not be written.
+    /// No recording was begun, or it could not be written.
     #[error("the call is not recorded")]
     NotRecorded,
+    /// Its recording has another format; a call has one file.
+    #[error("the call is recorded in another format already")]
+    OtherFormat,
+    /// The recorder has too much to do.
+    #[error("too many recordings wait to be begun")]
+    RecorderBusy,
     /// As many listen in as may.
     #[error("as many listen to the call as may at once")]
     TooManyListeners,
@@ -270,6 +287,17 @@ impl Cluster {
         self.ask(|reply| CallCommand::EndByAgent(organization, id, secret, reply)).await
     }
 
+    /// Begins to hand a live call to somebody else for its agent, and returns its record as it stands.
+    pub async fn transfer_call_by_agent(
+        &self,
+        organization: OrganizationId,
+        id: ConversationId,
+        secret: Option<Secret>,
+        to: Transfer,
+    ) -> Result<Conversation, CallError> {
+        self.ask(|reply| CallCommand::TransferByAgent(organization, id, secret, Box::new(to), reply)).await
+    }
+
     /// How a live call sounds so far.
     pub async fn call_quality(&self, id: ConversationId) -> Result<CallQuality, CallError> {
         self.ask(|reply| CallCommand::Quality(id, reply)).await
@@ -280,10 +308,10 @@ impl Cluster {
         self.ask(|reply| CallCommand::Digits(id, digits, reply)).await
     }
 
-    /// Leaves what is said from now on out of a live call's recording, or records it again. Asking twice changes
-    /// nothing.
-    pub async fn pause_recording(&self, id: ConversationId, paused: bool) -> Result<Conversation, CallError> {
-        self.ask(|reply| CallCommand::PauseRecording(id, paused, reply)).await
+    /// Begins a live call's recording, leaves what is said from now on out of it, or records again. Asking twice
+    /// changes nothing.
+    pub async fn record(&self, id: ConversationId, step: RecordStep) -> Result<Conversation, CallError> {
+        self.ask(|reply| CallCommand::Record(id, step, reply)).await
     }
 
     /// Listens to a live call from now on.

@@ -75,7 +75,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_writer_waits_for_the_edge_and_no_longer_than_its_limit() {
-        let (cluster, mut feed, _inbox) = Cluster::in_process();
+        let (cluster, mut feed, ..) = Cluster::in_process();
         assert_eq!(cluster.config_committed(1, Duration::from_secs(1)).await, Err(NotApplied));
         let edge = tokio::spawn(async move {
             assert!(feed.newer_than(1).await);

@@ -2,6 +2,7 @@
 //! other, presence of the SIP edge. In process on one node; the same calls travel over a bus on several.
 
 mod calls;
+mod calls_out;
 mod config;
 mod listening;
 mod presence;
@@ -13,6 +14,7 @@ pub use calls::{
     CallCommand, CallError, CallInbox, Originate, Probed, Simulate, Simulated, TlsSession, Transfer,
     TransferTo,
 };
+pub use calls_out::{CallOut, CallsOut};
 pub use config::{ConfigFeed, NotApplied};
 pub use listening::{Listening, LiveAudio};
 pub use presence::SipPresence;
@@ -27,29 +29,33 @@ pub struct Cluster {
 struct Inner {
     config: config::Config,
     calls: calls::Calls,
+    calls_out: tokio::sync::mpsc::Sender<CallOut>,
     presence: presence::Presence,
     registrations: registrations::Registrations,
 }
 
 impl Cluster {
-    /// A cluster of one node, and the two ends that its node serves: the feed of configuration changes and the
-    /// inbox of call commands.
+    /// A cluster of one node, and the three ends that its node serves: the feed of configuration changes, the inbox of
+    /// call commands, and the questions of calls out.
     #[must_use]
-    pub fn in_process() -> (Self, ConfigFeed, CallInbox) {
+    pub fn in_process() -> (Self, ConfigFeed, CallInbox, CallsOut) {
         let (config, feed) = config::Config::new();
         let (calls, inbox) = calls::Calls::new();
+        let (calls_out, questions) = calls_out::channel();
         let presence = presence::Presence::new();
         (
             Self {
                 inner: Arc::new(Inner {
                     config,
                     calls,
+                    calls_out,
                     presence,
                     registrations: registrations::Registrations::default(),
                 }),
             },
             feed,
             inbox,
+            questions,
         )
     }
 }

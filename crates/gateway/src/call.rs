@@ -4,6 +4,7 @@
 mod agent;
 mod attempt;
 pub(crate) mod attended;
+mod calls_out;
 mod consult;
 mod digits;
 mod finish;
@@ -46,6 +47,7 @@ use crate::rtp_ports::RtpSocket;
 use crate::sip_status::OurReason;
 use crate::transport::connections::InUse;
 
+use calls_out::Counted;
 use transfer::Transfer;
 
 /// How long the API waits for a call it ended; a carrier that does not answer a CANCEL takes longer (64·T1).
@@ -267,7 +269,8 @@ impl Call {
             Some(CallInput::Closed(_)) => {}
             Some(CallInput::Media(event)) => self.on_media(event, now),
             Some(CallInput::Transfer(asked, reply)) => {
-                let _ = reply.send(self.transfer(&asked, now));
+                // The API has counted it.
+                let _ = reply.send(self.transfer(&asked, Counted::Already, now));
             }
             Some(CallInput::TransferStep(step, reply)) => {
                 let _ = reply.send(self.transfer_step(step, now));
@@ -284,15 +287,20 @@ impl Call {
             Some(CallInput::Listen(reply)) => {
                 let _ = reply.send(self.listen());
             }
-            Some(CallInput::PauseRecording(paused, reply)) => {
-                let _ = reply.send(self.pause_recording(paused).map(|()| self.conversation.clone()));
+            Some(CallInput::Record(step, reply)) => {
+                let _ = reply.send(self.record_step(step).map(|()| self.conversation.clone()));
             }
             Some(CallInput::Partner(input)) => self.on_partner(input, now),
+            Some(CallInput::Admitted(number, answer)) => self.on_admitted(number, answer, now),
             Some(CallInput::Second(number, event)) => self.on_second(number, event, now),
             Some(CallInput::Replace(invite)) => self.on_replace(*invite, now),
             Some(CallInput::Agent(event)) => self.on_agent(event, now),
             Some(CallInput::EndByAgent(organization, secret, waiter)) => {
                 self.end_by_agent(organization, secret.as_ref(), waiter, now);
+            }
+            Some(CallInput::TransferByAgent(organization, secret, asked, reply)) => {
+                let allowed = self.may_end(organization, secret.as_ref());
+                let _ = reply.send(allowed.and_then(|()| self.transfer(&asked, Counted::NotYet, now)));
             }
             Some(CallInput::End(waiter)) => {
                 self.waiters.push(waiter);

@@ -4,7 +4,8 @@ use ahash::{AHashMap, RandomState};
 use cluster::{CallError, Listening, Transfer};
 use media::session::MediaEvent;
 use model::{
-    CallQuality, Conversation, ConversationId, OrganizationId, Secret, Sound, TraceMessage, TransferStep,
+    CallQuality, Conversation, ConversationId, OrganizationId, RecordStep, Secret, Sound, TraceMessage,
+    TransferStep,
 };
 use parking_lot::Mutex;
 use signaling::{Hop, Message, NameAddr, Peek, Request};
@@ -35,8 +36,8 @@ pub(crate) enum CallInput {
     Quality(oneshot::Sender<Result<CallQuality, CallError>>),
     /// The API sends digits.
     Digits(String, oneshot::Sender<Result<Conversation, CallError>>),
-    /// The API pauses its recording, or takes it up again.
-    PauseRecording(bool, oneshot::Sender<Result<Conversation, CallError>>),
+    /// The API begins its recording, pauses it, or takes it up again.
+    Record(RecordStep, oneshot::Sender<Result<Conversation, CallError>>),
     /// The API listens in.
     Listen(oneshot::Sender<Result<Listening, CallError>>),
     /// Another call says something to the one it is to be joined with.
@@ -51,8 +52,17 @@ pub(crate) enum CallInput {
     Replace(Box<(Request, Hop)>),
     /// Its agent wants it ended, and says so over the API with its runtime's secret, or a key that needs none.
     EndByAgent(OrganizationId, Option<Secret>, oneshot::Sender<Result<Conversation, CallError>>),
+    /// Its agent wants it handed to somebody else, and says so in the same way.
+    TransferByAgent(
+        OrganizationId,
+        Option<Secret>,
+        Box<Transfer>,
+        oneshot::Sender<Result<Conversation, CallError>>,
+    ),
     /// The API wants its messages.
     Trace(oneshot::Sender<Result<(Vec<TraceMessage>, u32), CallError>>),
+    /// Whether the call out of this number may be placed: a sentence when not.
+    Admitted(u32, Result<(), String>),
     /// What its session sent to a hop could not be.
     Unsent(Hop),
     /// The connection its INVITE went out on is closed.
@@ -70,8 +80,9 @@ impl CallInput {
             | Self::TransferStep(_, reply)
             | Self::Play(_, reply)
             | Self::Digits(_, reply)
-            | Self::PauseRecording(_, reply)
-            | Self::EndByAgent(.., reply) => drop(reply.send(Err(error))),
+            | Self::Record(_, reply)
+            | Self::EndByAgent(.., reply)
+            | Self::TransferByAgent(.., reply) => drop(reply.send(Err(error))),
             Self::Quality(reply) => drop(reply.send(Err(error))),
             Self::Listen(reply) => drop(reply.send(Err(error))),
             Self::Trace(reply) => drop(reply.send(Err(error))),

@@ -41,13 +41,18 @@ pub(crate) async fn serve(edge: Arc<Edge>, mut inbox: CallInbox) {
             Some(CallCommand::EndByAgent(organization, id, secret, reply)) => {
                 hand_on(&edge, id, reply, |reply| CallInput::EndByAgent(organization, secret, reply));
             }
+            Some(CallCommand::TransferByAgent(organization, id, secret, asked, reply)) => {
+                hand_on(&edge, id, reply, |reply| {
+                    CallInput::TransferByAgent(organization, secret, asked, reply)
+                });
+            }
             Some(CallCommand::Trace(id, reply)) => hand_on(&edge, id, reply, CallInput::Trace),
             Some(CallCommand::Quality(id, reply)) => hand_on(&edge, id, reply, CallInput::Quality),
             Some(CallCommand::Digits(id, digits, reply)) => {
                 hand_on(&edge, id, reply, |reply| CallInput::Digits(digits, reply));
             }
-            Some(CallCommand::PauseRecording(id, paused, reply)) => {
-                hand_on(&edge, id, reply, |reply| CallInput::PauseRecording(paused, reply));
+            Some(CallCommand::Record(id, step, reply)) => {
+                hand_on(&edge, id, reply, |reply| CallInput::Record(step, reply));
             }
             Some(CallCommand::Listen(id, reply)) => hand_on(&edge, id, reply, CallInput::Listen),
             Some(CallCommand::Simulate(call, reply)) => {

@@ -20,7 +20,7 @@ use media::session::{Agent, Believed, Outbox, Session, Statistics};
 use parking_lot::Mutex;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::calls::CallInput;
 use crate::counters::{Counter, Counters};
@@ -41,6 +41,10 @@ const MAX_COMMANDS: usize = 65_536;
 const WAKE: u64 = 0;
 /// Set in the token of a leg's RTCP socket.
 const CONTROL: u64 = 1 << 63;
+/// How soon the last of a call's audio is counted: a thread that has frames to send is up by then anyway.
+const SETTLE: Duration = Duration::from_millis(20);
+/// How long that is waited for; a thread that has not come by then is held up, and the call ends without it.
+const MAX_SETTLE: Duration = Duration::from_millis(500);
 /// Longest sleep of a shard that has legs: what is not worth a wake-up waits no longer.
 const NAP: Duration = Duration::from_millis(100);
 
@@ -52,6 +56,7 @@ enum Command {
     SetAgent(u64, Box<Agent>),
     ListenIn(u64, Arc<Monitor>),
     Digits(u64, String),
+    Settle(u64, oneshot::Sender<()>),
     Close(u64),
     Stop,
 }
@@ -122,6 +127,14 @@ impl Leg {
     /// Somebody else speaks and hears from now on.
     pub(crate) fn set_agent(&self, agent: Agent) {
         self.shard.send_now(Command::SetAgent(self.id, Box::new(agent)));
+    }
+
+    /// The call is over: what came and went since the last whole second is counted.
+    pub(crate) async fn settle(&self) {
+        let (done, settled) = oneshot::channel();
+        self.shard.send(Command::Settle(self.id, done), Some(Instant::now() + SETTLE));
+        // Without it the last whole second stands.
+        let _ = tokio::time::timeout(MAX_SETTLE, settled).await;
     }
 
     /// How the call sounds so far.
@@ -420,6 +433,13 @@ impl Worker {
                     state.session.listen_in(monitor, now);
                     self.after(leg);
                 }
+            }
+            Command::Settle(leg, done) => {
+                if let Some(state) = self.legs.get_mut(&leg) {
+                    state.session.settle(now);
+                }
+                // Nobody waits any more when it came too late.
+                let _ = done.send(());
             }
             Command::Close(leg) => {
                 // Closing the descriptor takes it out of the epoll set.

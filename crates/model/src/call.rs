@@ -93,6 +93,17 @@ text_enum! {
     }
 }
 
+/// What can be asked of a call's recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordStep {
+    /// Begin one, in the format of the agent's config when none is named; or go on with one that is paused.
+    Start(Option<RecordingFormat>),
+    /// Leave what is said from now on out of it.
+    Pause,
+    /// Take it up again.
+    Resume,
+}
+
 /// A call's recording: the caller left, the agent right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordingDetails {

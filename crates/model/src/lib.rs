@@ -27,7 +27,8 @@ pub use agent::{
     VoicemailDetection,
 };
 pub use call::{
-    Conversation, ConversationStatus, Direction, EndedBy, RecordingDetails, RecordingPause, recording_path,
+    Conversation, ConversationStatus, Direction, EndedBy, RecordStep, RecordingDetails, RecordingPause,
+    recording_path,
 };
 pub use decision::{DecisionRecord, RuleResult, Step};
 pub use id::{

@@ -1,6 +1,7 @@
 //! `tandem`: one binary that runs a node, administers its store and shows what it does.
 
 mod admin;
+mod calls_out;
 mod demo;
 mod directory_feed;
 mod doctor;

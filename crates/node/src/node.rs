@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lock::NodeLock;
 use crate::settings::Settings;
-use crate::{Failure, directory_feed, health, records, retention, webhooks};
+use crate::{Failure, calls_out, directory_feed, health, records, retention, webhooks};
 
 /// Facts that may wait for the store.
 const RECORD_QUEUE: usize = 65_536;
@@ -27,6 +27,7 @@ pub(crate) struct Node {
     http_tasks: Vec<JoinHandle<()>>,
     feed: JoinHandle<()>,
     writer: JoinHandle<()>,
+    calls_out: JoinHandle<()>,
     webhooks: JoinHandle<()>,
     retention: JoinHandle<()>,
     /// Let go of last.
@@ -78,7 +79,7 @@ impl Node {
         }
         store.release_idempotent().await?;
         let (sequence, directory) = store.directory().await?;
-        let (cluster, feed, inbox) = Cluster::in_process();
+        let (cluster, feed, inbox, questions) = Cluster::in_process();
         feed.applied(sequence);
         let (sender, queue) = mpsc::channel(RECORD_QUEUE);
         let node_name = settings.gateway.node_name.clone();
@@ -88,6 +89,7 @@ impl Node {
         let gateway = Arc::new(gateway.map_err(|e| Failure::usage(e.to_string()))?);
         let feed = tokio::spawn(directory_feed::run(store.clone(), feed, gateway.directory(), sequence));
         let writer = tokio::spawn(records::run(store.clone(), cluster.clone(), queue));
+        let calls_out = tokio::spawn(calls_out::run(store.clone(), questions));
         let webhooks =
             tokio::spawn(webhooks::run(store.clone(), gateway::Webhooks::new(private_targets.clone())));
         let retention =
@@ -133,6 +135,7 @@ impl Node {
             http_tasks,
             feed,
             writer,
+            calls_out,
             webhooks,
             retention,
             _lock: lock,
@@ -154,6 +157,7 @@ impl Node {
             tracing::error!("calls that could not be written down in time are lost");
         }
         // What was under way is told again by the next node: its lease runs out.
+        self.calls_out.abort();
         self.retention.abort();
         self.webhooks.abort();
         let _ = self.webhooks.await;

@@ -138,7 +138,7 @@ mod tests {
         one.status = ConversationStatus::Completed;
         sender.send(gateway::Record::Conversation(Box::new(one.clone()))).await.unwrap();
         drop(sender);
-        let (cluster, _feed, _inbox) = Cluster::in_process();
+        let (cluster, ..) = Cluster::in_process();
         run(store.clone(), cluster, queue).await;
         let written = store.conversation(organization.id, one.id).await.unwrap();
         assert_eq!(written.status, ConversationStatus::Completed);

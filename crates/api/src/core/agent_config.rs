@@ -105,7 +105,7 @@ struct RecordingSchema {
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(dead_code, reason = "describes model::agent::RecordingFormat")]
-enum RecordingFormatSchema {
+pub(super) enum RecordingFormatSchema {
     Wav,
     Ogg,
 }

@@ -10,15 +10,18 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cluster::CallError;
-use model::RecordingFormat;
+use model::{RecordStep, RecordingFormat};
+use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use utoipa::ToSchema;
 
+use super::agent_config::RecordingFormatSchema;
 use super::conversation_media::EDGE_LIMIT;
 use super::conversations::{CONVERSATION, ConversationOut, ConversationPath};
 use crate::ApiState;
 use crate::auth::{Caller, ConversationsManage, ConversationsReadSensitive};
 use crate::error::{ApiError, of};
-use crate::extract::At;
+use crate::extract::{At, OptionalBody};
 use crate::routes::{Routes, operations};
 
 /// Bytes of a recording read at once.
@@ -132,7 +135,7 @@ async fn pause(
     At(path): At<ConversationPath>,
     State(state): State<ApiState>,
 ) -> Result<Json<ConversationOut>, ApiError> {
-    switch(&state, &caller, path, true).await
+    step(&state, &caller, path, RecordStep::Pause).await
 }
 
 /// Takes a paused recording up again. Resuming one that is not paused changes nothing.
@@ -146,26 +149,61 @@ async fn resume(
     At(path): At<ConversationPath>,
     State(state): State<ApiState>,
 ) -> Result<Json<ConversationOut>, ApiError> {
-    switch(&state, &caller, path, false).await
+    step(&state, &caller, path, RecordStep::Resume).await
 }
 
-async fn switch(
+/// A recording to begin.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ConversationRecordingStart)]
+struct StartIn {
+    /// The file's format; the one of the agent's config when it is not named.
+    #[serde(default)]
+    #[schema(inline, required = false, value_type = Option<RecordingFormatSchema>)]
+    format: Option<RecordingFormat>,
+}
+
+/// Records a live call from now on, whatever the agent's config says of recordings: the caller on the left, the agent
+/// on the right. A recording that is paused goes on; one that is under way is left as it is.
+#[utoipa::path(post, path = "/core/conversations/{id}/recording/start", operation_id = "start_conversation_recording",
+    tag = "Conversations", params(ConversationPath), request_body = StartIn,
+    responses((status = 200, description = "The call.", body = ConversationOut),
+        (status = 409, description = "The call is not in progress, or recorded in another format already.",
+            body = crate::error::ErrorOut)))]
+async fn start(
+    caller: Caller<ConversationsManage>,
+    At(path): At<ConversationPath>,
+    State(state): State<ApiState>,
+    OptionalBody(body): OptionalBody<StartIn>,
+) -> Result<Json<ConversationOut>, ApiError> {
+    let format = body.unwrap_or_default().format;
+    step(&state, &caller, path, RecordStep::Start(format)).await
+}
+
+async fn step(
     state: &ApiState,
     caller: &Caller<ConversationsManage>,
     path: ConversationPath,
-    paused: bool,
+    step: RecordStep,
 ) -> Result<Json<ConversationOut>, ApiError> {
     let id = path.id.0;
     let call = state.store.conversation(caller.organization, id).await.map_err(of(CONVERSATION))?;
     if call.status.is_final() {
         return Err(ApiError::Conflict("The call is over.".to_owned()));
     }
-    let what = if paused { "paused" } else { "resumed" };
-    let call = match tokio::time::timeout(EDGE_LIMIT, state.cluster.pause_recording(id, paused)).await {
+    let what = match step {
+        RecordStep::Start(_) => "recorded",
+        RecordStep::Pause => "paused",
+        RecordStep::Resume => "resumed",
+    };
+    let call = match tokio::time::timeout(EDGE_LIMIT, state.cluster.record(id, step)).await {
         Ok(Ok(call)) => call,
-        Ok(Err(error @ (CallError::NotLive | CallError::NotAnswered | CallError::NotRecorded))) => {
-            return Err(ApiError::Conflict(format!("Nothing is {what}: {error}.")));
-        }
+        Ok(Err(
+            error @ (CallError::NotLive
+            | CallError::NotAnswered
+            | CallError::NotRecorded
+            | CallError::OtherFormat),
+        )) => return Err(ApiError::Conflict(format!("Nothing is {what}: {error}."))),
         Ok(Err(error)) => return Err(ApiError::Unavailable(format!("Nothing is {what}: {error}."))),
         Err(_) => return Err(ApiError::Unavailable("The call edge did not answer in time.".to_owned())),
     };
@@ -173,7 +211,7 @@ async fn switch(
 }
 
 pub(super) fn routes() -> Routes {
-    operations!(recording, pause, resume)
+    operations!(recording, start, pause, resume)
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ impl TestApi {
         let store = Store::open(&url, keys).await.unwrap();
         let (organization, _) = store.create_organization("Acme").await.unwrap();
         let key = store.create_key(organization.id, "all", Scope::ALL, None).await.unwrap();
-        let (cluster, feed, inbox) = Cluster::in_process();
+        let (cluster, feed, inbox, _) = Cluster::in_process();
         cluster.set_sip_presence(Some(presence()));
         let edge = Arc::new(Mutex::new(Edge::default()));
         let mut setup = Setup { apply: true, rate: None, targets: model::PrivateTargets::Allow };
@@ -286,7 +286,7 @@ async fn obey(store: Store, edge: Arc<Mutex<Edge>>, mut inbox: CallInbox) {
             CallCommand::Listen(_, reply) => {
                 let _ = reply.send(Err(CallError::NotLive));
             }
-            CallCommand::PauseRecording(_, _, reply) => {
+            CallCommand::Record(_, _, reply) => {
                 let _ = reply.send(Err(CallError::NotRecorded));
             }
             CallCommand::Digits(id, _, reply) => {
@@ -321,6 +321,9 @@ async fn obey(store: Store, edge: Arc<Mutex<Edge>>, mut inbox: CallInbox) {
                     (true, true) => edge.live.remove(&id).ok_or(CallError::NotLive),
                 };
                 let _ = reply.send(answer);
+            }
+            CallCommand::TransferByAgent(.., reply) => {
+                let _ = reply.send(Err(CallError::Transferring));
             }
             CallCommand::Simulate(call, reply) => {
                 let detail = format!("{} {} {}", call.source, call.from, call.to);

@@ -14,6 +14,7 @@ mod tools;
 
 use std::sync::Arc;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use media::beep::Beep;
 use media::link::Link;
 use media::playout::{Limits, Overrun};
@@ -22,7 +23,8 @@ use media::session::{Agent, Player};
 use model::call::Turn;
 use model::runtime::RealtimeDialect;
 use model::{
-    AgentConfig, Conversation, ConversationId, Direction, OrganizationId, Runtime, Sound, TransferStep,
+    AgentConfig, Conversation, ConversationId, Direction, OrganizationId, RecordStep, Runtime, Secret, Sound,
+    TransferStep,
 };
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -42,6 +44,8 @@ const RINGBACK: [(f32, u32); 2] = [(425.0, 1_000), (0.0, 4_000)];
 /// Turns of a transcript that are kept, and the longest, in bytes.
 const MAX_TURNS: usize = 2_000;
 const MAX_TURN: usize = 8_192;
+/// Most digits and pauses an agent may send at once.
+const MAX_DIGITS: usize = 64;
 /// Things a call may tell an agent that does not listen; digits and the like beyond it are lost.
 const COMMANDS: usize = 64;
 
@@ -185,8 +189,8 @@ pub(crate) enum Action {
     SendDtmf { digits: String },
     /// Hand the caller to somebody else; as the agent wrote it.
     Transfer { to: String, mode: Option<String>, timeout_s: Option<u32> },
-    /// Record the call again, or pause its recording.
-    Record(bool),
+    /// Begin the call's recording, pause it, or take it up again.
+    Record(RecordStep),
     /// Go on with a transfer whose target speaks with the agent.
     TransferStep(TransferStep),
 }
@@ -196,8 +200,9 @@ impl Action {
         match self {
             Self::SendDtmf { .. } => "send_dtmf",
             Self::Transfer { .. } => TRANSFER,
-            Self::Record(true) => "resume_recording",
-            Self::Record(false) => "pause_recording",
+            Self::Record(RecordStep::Start(_)) => "start_recording",
+            Self::Record(RecordStep::Resume) => "resume_recording",
+            Self::Record(RecordStep::Pause) => "pause_recording",
             Self::TransferStep(TransferStep::Complete) => "complete_transfer",
             Self::TransferStep(TransferStep::Cancel) => "cancel_transfer",
             Self::TransferStep(TransferStep::Conference) => "conference",
@@ -347,6 +352,25 @@ pub(crate) async fn prepare(
         Ok(Err(not_ready)) => Err(not_ready),
         Err(_) => Err(NotReady::failed("the agent's task ended")),
     }
+}
+
+/// Whether who shows this secret is the runtime's bot; `None` is somebody the API knows already.
+pub(crate) fn may_end(runtime: &Runtime, secret: Option<&Secret>) -> bool {
+    let own = runtime.secrets().into_iter().find(|(name, _)| *name == "secret");
+    secret.is_none_or(|given| {
+        own.is_some_and(|(_, own)| {
+            verify_slices_are_equal(own.expose().as_bytes(), given.expose().as_bytes()).is_ok()
+        })
+    })
+}
+
+/// Whether an agent may send these digits; the error names the rule.
+pub(crate) fn digits_asked(digits: &str) -> Result<(), String> {
+    let known = |c: char| "0123456789*#ABCDw,".contains(c);
+    if (1..=MAX_DIGITS).contains(&digits.len()) && digits.chars().all(known) {
+        return Ok(());
+    }
+    Err(format!("digits must be 1 to {MAX_DIGITS} of 0-9 * # A-D and the pauses w and ,"))
 }
 
 /// Keeps a turn of the transcript in the order of its beginning. `false` when there is no place for it.

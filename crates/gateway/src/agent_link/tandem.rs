@@ -5,7 +5,7 @@ use media::beep::Beep;
 use media::link::LinkStatistics;
 use media::playout::Mark;
 use media::quality::{Figures, Second};
-use model::{Sound, Tone, TransferStep};
+use model::{RecordStep, RecordingFormat, Sound, Tone, TransferStep};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -54,6 +54,12 @@ enum Message {
         mode: Option<String>,
         #[serde(default)]
         timeout_s: Option<u32>,
+    },
+    StartRecording {
+        #[serde(default)]
+        id: Option<String>,
+        #[serde(default)]
+        format: Option<RecordingFormat>,
     },
     PauseRecording {
         #[serde(default)]
@@ -118,8 +124,9 @@ impl TandemDialect {
             Message::Transfer { id, to, mode, timeout_s } => {
                 ask(id, Action::Transfer { to, mode, timeout_s }, io);
             }
-            Message::PauseRecording { id } => ask(id, Action::Record(false), io),
-            Message::ResumeRecording { id } => ask(id, Action::Record(true), io),
+            Message::StartRecording { id, format } => ask(id, Action::Record(RecordStep::Start(format)), io),
+            Message::PauseRecording { id } => ask(id, Action::Record(RecordStep::Pause), io),
+            Message::ResumeRecording { id } => ask(id, Action::Record(RecordStep::Resume), io),
             Message::CompleteTransfer { id } => ask(id, Action::TransferStep(TransferStep::Complete), io),
             Message::CancelTransfer { id } => ask(id, Action::TransferStep(TransferStep::Cancel), io),
             Message::Conference { id } => ask(id, Action::TransferStep(TransferStep::Conference), io),
@@ -292,7 +299,7 @@ mod tests {
         let received = Figures { packets: 50, expected: 50, loss_percent: 0.0, jitter_ms: 1.234, mos: 4.4 };
         dialect.second(
             LinkStatistics::default(),
-            Some(Second { received, sent: None, rtt_ms: Some(12.0) }),
+            Some(Second { received, rtt_ms: Some(12.0), ..Second::default() }),
             &mut io,
         );
         dialect.stopped("caller", &mut io);
@@ -337,8 +344,10 @@ mod tests {
             (r#"{"type":"complete_transfer"}"#, "TransferStep(Complete)"),
             (r#"{"type":"cancel_transfer","id":"x"}"#, "TransferStep(Cancel)"),
             (r#"{"type":"conference"}"#, "TransferStep(Conference)"),
-            (r#"{"type":"pause_recording"}"#, "Record(false)"),
-            (r#"{"type":"resume_recording","id":"r"}"#, "Record(true)"),
+            (r#"{"type":"start_recording"}"#, "Record(Start(None))"),
+            (r#"{"type":"start_recording","format":"ogg"}"#, "Record(Start(Some(Ogg)))"),
+            (r#"{"type":"pause_recording"}"#, "Record(Pause)"),
+            (r#"{"type":"resume_recording","id":"r"}"#, "Record(Resume)"),
             (r#"{"type":"play","id":"p","tones":[{"hz":440,"ms":100}]}"#, "Play(Some(\"p\")"),
         ] {
             dialect.received(Incoming::Text(text), &mut io);

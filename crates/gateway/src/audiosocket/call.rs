@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -12,17 +13,23 @@ use cluster::CallError;
 use media::line::Line;
 use media::monitor::Monitor;
 use media::resample::Rate;
-use model::{AgentConfig, Conversation, ConversationStatus, EndedBy, RuleResult, Runtime, Step, Timestamp};
+use media::session::Agent;
+use model::{
+    AgentConfig, Conversation, ConversationStatus, EndedBy, RecordStep, RecordingFormat, RuleResult, Runtime,
+    Step, Timestamp,
+};
 use signaling::Hop;
 use tokio::sync::{mpsc, oneshot};
 
 use super::frames::{Frames, frame, kind_of, rate_of};
 use super::{DIGIT, ERROR, HANG_UP};
 use crate::admission::CallPermit;
-use crate::agent_link::{self, Action, AgentEvent, Ask, CallFacts, NotReady, Outcome, ReadyAgent, ToAgent};
+use crate::agent_link::{
+    self, Action, AgentEvent, AgentLink, Ask, CallFacts, NotReady, Outcome, ReadyAgent, ToAgent,
+};
 use crate::call::inbound::new_inbound;
-use crate::call::record;
-use crate::calls::{CallInput, MAILBOX};
+use crate::call::record::{self, Wanted};
+use crate::calls::{CallInput, MAILBOX, Mailbox};
 use crate::counters::Counter;
 use crate::edge::Edge;
 use crate::inbound::{self, Answer, Route, Verdict};
@@ -42,6 +49,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub(super) fn source(hop: Hop) -> String {
     format!("{}/AudioSocket", hop.remote)
 }
+
+type Preparing = Pin<Box<dyn Future<Output = Result<ReadyAgent, NotReady>> + Send>>;
 
 /// Why the call is over.
 enum End {
@@ -63,6 +72,9 @@ struct AudioCall {
     config: AgentConfig,
     conversation: Conversation,
     recording: Option<Arc<Monitor>>,
+    /// The way to an agent elsewhere.
+    link: Option<AgentLink>,
+    mailbox: Mailbox,
     waiters: Vec<oneshot::Sender<Result<Conversation, CallError>>>,
     faults: u32,
     _permit: CallPermit,
@@ -92,12 +104,14 @@ pub(super) async fn run(
         config: chosen.version.config.clone(),
         conversation,
         recording: None,
+        link: None,
+        mailbox,
         waiters: Vec::new(),
         faults: 0,
         _permit: permit,
     };
     call.record();
-    let end = call.carry(mailbox, &mut inputs).await;
+    let end = call.carry(&mut inputs).await;
     let last = call.finish(&end);
     if let Some((status, reason, advice)) = last {
         let refused = inbound::refused(status, reason, "");
@@ -120,12 +134,8 @@ pub(super) async fn run(
 }
 
 impl AudioCall {
-    async fn carry(
-        &mut self,
-        mailbox: mpsc::Sender<CallInput>,
-        inputs: &mut mpsc::Receiver<CallInput>,
-    ) -> End {
-        let ready = match self.prepare(mailbox, inputs).await {
+    async fn carry(&mut self, inputs: &mut mpsc::Receiver<CallInput>) -> End {
+        let ready = match self.prepare(inputs).await {
             Ok(ready) => ready,
             Err(end) => return end,
         };
@@ -133,33 +143,32 @@ impl AudioCall {
         self.conversation.answered_at = Some(Timestamp::now());
         let mut line = Line::new(Rate::Hz8000, ready.agent);
         self.conversation.notes.extend(ready.note);
-        let link = ready.link;
-        let asked = self.config.recording;
-        if asked.enabled
-            && let Some(monitor) = record::begin(&self.edge, &mut self.conversation, asked.format, false)
-        {
-            line.listen_in(Arc::clone(&monitor));
-            self.recording = Some(monitor);
+        self.link = ready.link;
+        if self.config.recording.enabled {
+            // What keeps it from being begun stands in the notes.
+            let _ = self.begin_recording(self.config.recording.format, &mut line);
         }
         self.record();
-        if let Some(link) = &link {
-            link.tell(ToAgent::Started);
-        }
-        let tell = |what| {
-            if let Some(link) = &link {
-                link.tell(what);
-            }
-        };
+        self.tell(ToAgent::Started);
         let deadline = Instant::now() + Duration::from_secs(self.config.max_duration_s.into());
         let mut next = Instant::now();
         let mut said = Vec::new();
+        let mut preparing: Option<Preparing> = None;
         let end = loop {
             tokio::select! {
                 biased;
-                input = inputs.recv() => match self.input(input) {
-                    Some(Asked::End(end)) => break end,
-                    Some(Asked::Tell(what)) => tell(what),
-                    None => {}
+                input = inputs.recv() => if let Some(end) = self.input(input, Some(&mut line)) {
+                    match self.fall_back(end, &mut line) {
+                        Ok(ready) => preparing = Some(ready),
+                        Err(end) => break end,
+                    }
+                },
+                ready = prepared(&mut preparing) => match ready {
+                    Ok(ready) => {
+                        preparing = None;
+                        self.speak(ready, &mut line);
+                    }
+                    Err(not_ready) => break End::AgentGone(not_ready.why),
                 },
                 () = tokio::time::sleep_until(next.into()) => {
                     let now = Instant::now();
@@ -179,10 +188,8 @@ impl AudioCall {
                     }
                 }
                 came = poll_fn(|context| self.poll(context)) => match came {
-                    Ok(Some(bytes)) => match self.frame(&bytes, &mut line) {
-                        Some(Asked::End(end)) => break end,
-                        Some(Asked::Tell(what)) => tell(what),
-                        None => {}
+                    Ok(Some(bytes)) => if let Some(end) = self.frame(&bytes, &mut line) {
+                        break end;
                     },
                     Ok(None) => break End::Caller,
                     Err(error) => break End::Broken(format!("the connection broke: {error}")),
@@ -190,10 +197,79 @@ impl AudioCall {
             }
         };
         record::settle(self.recording.take(), &mut self.conversation);
-        if let Some(link) = &link {
-            link.tell(ToAgent::Stop(ended(&end).1.as_str().to_owned()));
-        }
+        self.tell(ToAgent::Stop(ended(&end).1.as_str().to_owned()));
         end
+    }
+
+    /// Tells the agent something, when it is one that listens.
+    fn tell(&self, what: ToAgent) {
+        if let Some(link) = &self.link {
+            link.tell(what);
+        }
+    }
+
+    /// An agent whose connection broke leaves the caller to its fallback, which is made ready while nobody speaks.
+    /// Every other end is one.
+    fn fall_back(&mut self, end: End, line: &mut Line) -> Result<Preparing, End> {
+        let why = match end {
+            End::AgentGone(why) => why,
+            end => return Err(end),
+        };
+        // Who is called by SIP cannot be bridged here.
+        let fallback = self.config.fallback.take().filter(|runtime| !matches!(runtime, Runtime::Dial(_)));
+        let Some(fallback) = fallback else { return Err(End::AgentGone(why)) };
+        self.conversation
+            .notes
+            .push(format!("agent_gone: {why}; the fallback ({}) goes on", fallback.name()));
+        self.config.runtime = fallback;
+        self.link = None;
+        line.set_agent(Agent::Silent);
+        self.record();
+        Ok(self.ready())
+    }
+
+    /// The fallback goes on with the caller.
+    fn speak(&mut self, ready: ReadyAgent, line: &mut Line) {
+        line.set_agent(ready.agent);
+        self.conversation.notes.extend(ready.note);
+        self.link = ready.link;
+        self.tell(ToAgent::Started);
+    }
+
+    /// Makes the config's agent ready, within its time.
+    fn ready(&self) -> Preparing {
+        let (edge, config) = (Arc::clone(&self.edge), self.config.clone());
+        let (facts, mailbox) = (CallFacts::of(&self.conversation), self.mailbox.clone());
+        let limit = config.answer_timeout_ms;
+        Box::pin(async move {
+            let ready = agent_link::prepare(&edge, &config, facts, mailbox);
+            let ready = tokio::time::timeout(Duration::from_millis(limit.into()), ready).await;
+            let late = || {
+                NotReady::failed(format!("the agent was not ready within its answer_timeout_ms of {limit}"))
+            };
+            ready.unwrap_or_else(|_| Err(late()))
+        })
+    }
+
+    fn begin_recording(&mut self, format: RecordingFormat, line: &mut Line) -> Result<(), CallError> {
+        let wideband = line.rate() != Rate::Hz8000;
+        let monitor = record::begin(&self.edge, &mut self.conversation, format, wideband)?;
+        line.listen_in(Arc::clone(&monitor));
+        self.recording = Some(monitor);
+        Ok(())
+    }
+
+    /// What the agent or the API wants of the recording.
+    fn record_step(&mut self, step: RecordStep, line: Option<&mut Line>) -> Result<(), CallError> {
+        let Some(line) = line else { return Err(CallError::NotAnswered) };
+        let changed = match record::wanted(&self.conversation, self.config.recording.format, step)? {
+            Wanted::Begin(format) => self.begin_recording(format, line).map(|()| true)?,
+            Wanted::Pause(paused) => record::pause(self.recording.as_ref(), &mut self.conversation, paused)?,
+        };
+        if changed {
+            self.record();
+        }
+        Ok(())
     }
 
     /// Writes what waits, and reads the next frame.
@@ -205,30 +281,16 @@ impl AudioCall {
     }
 
     /// The agent is made ready. What the caller says meanwhile nobody hears.
-    async fn prepare(
-        &mut self,
-        mailbox: mpsc::Sender<CallInput>,
-        inputs: &mut mpsc::Receiver<CallInput>,
-    ) -> Result<ReadyAgent, End> {
+    async fn prepare(&mut self, inputs: &mut mpsc::Receiver<CallInput>) -> Result<ReadyAgent, End> {
         if matches!(self.config.runtime, Runtime::Dial(_)) {
             let why = "a dial agent calls somebody by SIP, and a call over AudioSocket is not bridged: dial from Asterisk itself";
             return Err(End::NotReady(NotReady::failed(why)));
         }
-        let (edge, config) = (Arc::clone(&self.edge), self.config.clone());
-        let facts = CallFacts::of(&self.conversation);
-        let ready = async move { agent_link::prepare(&edge, &config, facts, mailbox).await };
-        let limit = Duration::from_millis(self.config.answer_timeout_ms.into());
-        let mut ready = std::pin::pin!(tokio::time::timeout(limit, ready));
+        let mut ready = self.ready();
         loop {
             tokio::select! {
-                ready = &mut ready => return match ready {
-                    Ok(ready) => ready.map_err(End::NotReady),
-                    Err(_) => Err(End::NotReady(NotReady::failed(format!(
-                        "the agent was not ready within its answer_timeout_ms of {}",
-                        self.config.answer_timeout_ms
-                    )))),
-                },
-                input = inputs.recv() => if let Some(Asked::End(end)) = self.input(input) {
+                ready = &mut ready => return ready.map_err(End::NotReady),
+                input = inputs.recv() => if let Some(end) = self.input(input, None) {
                     return Err(end);
                 },
                 came = poll_fn(|context| self.poll(context)) => match came {
@@ -240,19 +302,19 @@ impl AudioCall {
         }
     }
 
-    /// A frame of Asterisk's.
-    fn frame(&mut self, bytes: &[u8], line: &mut Line) -> Option<Asked> {
+    /// A frame of Asterisk's; the end when it is the last.
+    fn frame(&mut self, bytes: &[u8], line: &mut Line) -> Option<End> {
         let [kind, _, _, payload @ ..] = bytes else { return None };
         match (*kind, payload) {
-            (HANG_UP, _) => return Some(Asked::End(End::Caller)),
+            (HANG_UP, _) => return Some(End::Caller),
             (ERROR, _) => {
                 let code = payload.first().map_or_else(String::new, |code| format!(" {code}"));
-                return Some(Asked::End(End::Broken(format!("Asterisk reports the error{code}"))));
+                return Some(End::Broken(format!("Asterisk reports the error{code}")));
             }
             (DIGIT, [digit]) if b"0123456789*#ABCD".contains(digit) => {
                 self.faults = 0;
                 let digit = char::from(*digit);
-                return Some(Asked::Tell(ToAgent::Digit { digit, duration_ms: DIGIT_MS }));
+                self.tell(ToAgent::Digit { digit, duration_ms: DIGIT_MS });
             }
             (kind, _) => match rate_of(kind) {
                 Some(rate) => {
@@ -269,7 +331,7 @@ impl AudioCall {
                     if self.faults > MAX_FAULTS {
                         let why =
                             format!("{MAX_FAULTS} frames in a row were none of AudioSocket's that are known");
-                        return Some(Asked::End(End::Broken(why)));
+                        return Some(End::Broken(why));
                     }
                 }
             },
@@ -277,55 +339,82 @@ impl AudioCall {
         None
     }
 
-    fn input(&mut self, input: Option<CallInput>) -> Option<Asked> {
+    /// Does what is asked of the call, whose line is there once it is answered; the end when it is one.
+    fn input(&mut self, input: Option<CallInput>, line: Option<&mut Line>) -> Option<End> {
         match input {
             Some(CallInput::End(waiter)) => {
                 self.waiters.push(waiter);
-                Some(Asked::End(End::Api))
+                return Some(End::Api);
             }
-            Some(CallInput::EndByAgent(organization, None, waiter))
-                if organization == self.conversation.organization_id =>
-            {
-                self.waiters.push(waiter);
-                Some(Asked::End(End::Agent))
-            }
-            Some(CallInput::Play(sound, reply)) if self.conversation.answered_at.is_some() => {
-                let _ = reply.send(Ok(self.conversation.clone()));
-                Some(Asked::Tell(ToAgent::Play(sound)))
-            }
-            Some(CallInput::PauseRecording(paused, reply)) => {
-                let paused = record::pause(self.recording.as_ref(), &mut self.conversation, paused);
-                let _ = reply.send(paused.map(|_| self.conversation.clone()));
-                self.record();
-                None
-            }
-            Some(CallInput::Agent(event)) => match event {
-                AgentEvent::HangUp | AgentEvent::Closed { clean: true, .. } => Some(Asked::End(End::Agent)),
-                AgentEvent::Closed { why, .. } => Some(Asked::End(End::AgentGone(why))),
-                AgentEvent::Said(turn) => {
-                    if agent_link::keep_turn(&mut self.conversation.transcript, turn) {
-                        self.record();
+            Some(CallInput::EndByAgent(organization, secret, waiter)) => {
+                let own = organization == self.conversation.organization_id;
+                match own.then(|| agent_link::may_end(&self.config.runtime, secret.as_ref())) {
+                    Some(true) => {
+                        self.waiters.push(waiter);
+                        return Some(End::Agent);
                     }
-                    None
+                    Some(false) => drop(waiter.send(Err(CallError::Denied))),
+                    None => drop(waiter.send(Err(CallError::NotLive))),
                 }
-                AgentEvent::Ask(Ask { id, action }) => {
-                    let result = match action {
-                        Action::Record(on) => {
-                            record::pause(self.recording.as_ref(), &mut self.conversation, !on).map(|_| None)
-                        }
-                        _ => Err(CallError::NoSip),
-                    };
-                    let (action, result) = (action.name(), result.map_err(|error| error.to_string()));
-                    Some(Asked::Tell(ToAgent::Outcome(Outcome { id, action, result })))
-                }
-            },
-            Some(CallInput::Drain) | None => Some(Asked::End(End::Drain)),
+            }
+            Some(CallInput::TransferByAgent(organization, secret, _, reply)) => {
+                let own = organization == self.conversation.organization_id;
+                let answer = match own.then(|| agent_link::may_end(&self.config.runtime, secret.as_ref())) {
+                    Some(true) => CallError::NoSip,
+                    Some(false) => CallError::Denied,
+                    None => CallError::NotLive,
+                };
+                let _ = reply.send(Err(answer));
+            }
+            Some(CallInput::Play(sound, reply)) => {
+                let answer = match (&self.link, line) {
+                    (_, None) => Err(CallError::NotAnswered),
+                    (None, _) => Err(CallError::NoBot),
+                    (Some(link), _) => {
+                        link.tell(ToAgent::Play(sound));
+                        Ok(self.conversation.clone())
+                    }
+                };
+                let _ = reply.send(answer);
+            }
+            Some(CallInput::Digits(digits, reply)) => {
+                let sent = send_digits(&digits, line);
+                let _ = reply.send(sent.map(|()| self.conversation.clone()));
+            }
+            Some(CallInput::Record(step, reply)) => {
+                let done = self.record_step(step, line);
+                let _ = reply.send(done.map(|()| self.conversation.clone()));
+            }
+            Some(CallInput::Agent(event)) => return self.on_agent(event, line),
+            Some(CallInput::Drain) | None => return Some(End::Drain),
             // Nothing of a SIP call comes here; what is asked of one is refused.
-            Some(other) => {
-                let _ = other.refuse(CallError::NoSip);
-                None
+            Some(other) => drop(other.refuse(CallError::NoSip)),
+        }
+        None
+    }
+
+    fn on_agent(&mut self, event: AgentEvent, line: Option<&mut Line>) -> Option<End> {
+        match event {
+            AgentEvent::HangUp | AgentEvent::Closed { clean: true, .. } => return Some(End::Agent),
+            AgentEvent::Closed { why, .. } => return Some(End::AgentGone(why)),
+            AgentEvent::Said(turn) => {
+                if agent_link::keep_turn(&mut self.conversation.transcript, turn) {
+                    self.record();
+                }
+            }
+            AgentEvent::Ask(Ask { id, action }) => {
+                let name = action.name();
+                let result = match action {
+                    Action::Record(step) => self.record_step(step, line).map_err(|error| error.to_string()),
+                    Action::SendDtmf { digits } => agent_link::digits_asked(&digits)
+                        .and_then(|()| send_digits(&digits, line).map_err(|error| error.to_string())),
+                    Action::Transfer { .. } | Action::TransferStep(_) => Err(CallError::NoSip.to_string()),
+                };
+                let result = result.map(|()| None);
+                self.tell(ToAgent::Outcome(Outcome { id, action: name, result }));
             }
         }
+        None
     }
 
     /// Settles the final record. What an operator should know of goes into a decision record: status, reason, advice.
@@ -359,10 +448,18 @@ impl AudioCall {
     }
 }
 
-/// What a frame or an input asks for.
-enum Asked {
-    End(End),
-    Tell(ToAgent),
+/// Digits go to Asterisk as tones in the audio: its own digit frame goes one way only, and Asterisk hangs up on one that
+/// comes the other way.
+fn send_digits(digits: &str, line: Option<&mut Line>) -> Result<(), CallError> {
+    let line = line.ok_or(CallError::NotAnswered)?;
+    if line.send_digits(digits) { Ok(()) } else { Err(CallError::NoDigits) }
+}
+
+async fn prepared(preparing: &mut Option<Preparing>) -> Result<ReadyAgent, NotReady> {
+    match preparing {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// How an end stands in the record.

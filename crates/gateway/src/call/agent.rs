@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use cluster::{CallError, TransferTo};
 use media::session::Agent;
 use model::call::Turn;
@@ -13,6 +12,7 @@ use model::{
 };
 use signaling::StatusCode;
 
+use super::calls_out::Counted;
 use super::transfer::Transfer;
 use super::{Call, END_WAIT, Waiter};
 use crate::agent_link::{
@@ -21,8 +21,6 @@ use crate::agent_link::{
 use crate::sip_status::OurReason;
 use crate::transfer_target;
 
-/// Most digits and pauses an agent may send at once.
-const MAX_DIGITS: usize = 64;
 /// How long the target of an agent's transfer may take to answer when it does not say, in seconds.
 const TRANSFER_TIMEOUT: u32 = 30;
 
@@ -94,7 +92,7 @@ impl Call {
         match found {
             Ok(destination) if destination.trunk.is_some() => {
                 let timeout = Duration::from_secs(dial.timeout_s.into());
-                self.call_out(target.to_string(), destination, timeout, dial.agent_number.clone(), now);
+                self.call_out(&target, destination, timeout, dial.agent_number.clone(), now);
             }
             Ok(_) => {
                 self.after_dial("no trunk with an outbound_config leads there".to_owned(), now);
@@ -195,7 +193,9 @@ impl Call {
                     self.asked_transfer = Some(ask.id.clone());
                 }
                 let asked = transfer_asked(&to, mode.as_deref(), timeout_s);
-                match asked.and_then(|asked| self.transfer(&asked, now).map_err(|error| error.to_string())) {
+                match asked.and_then(|asked| {
+                    self.transfer(&asked, Counted::NotYet, now).map_err(|error| error.to_string())
+                }) {
                     Ok(_) => return,
                     Err(error) => {
                         if idle {
@@ -215,15 +215,9 @@ impl Call {
                 }
                 Err(error) => Err(error.to_string()),
             },
-            Action::Record(on) => self.pause_recording(!on).map(|()| None).map_err(|error| error.to_string()),
-            Action::SendDtmf { digits } => {
-                let known = |c: char| "0123456789*#ABCDw,".contains(c);
-                if (1..=MAX_DIGITS).contains(&digits.len()) && digits.chars().all(known) {
-                    self.send_digits(digits).map(|_| None).map_err(|error| error.to_string())
-                } else {
-                    Err(format!("digits must be 1 to {MAX_DIGITS} of 0-9 * # A-D and the pauses w and ,"))
-                }
-            }
+            Action::Record(step) => self.record_step(step).map(|()| None).map_err(|error| error.to_string()),
+            Action::SendDtmf { digits } => agent_link::digits_asked(&digits)
+                .and_then(|()| self.send_digits(digits).map(|_| None).map_err(|error| error.to_string())),
         };
         self.tell_agent(ToAgent::Outcome(Outcome { id: ask.id, action, result }));
     }
@@ -244,6 +238,18 @@ impl Call {
         self.tell_agent(ToAgent::Outcome(Outcome { id, action: TRANSFER, result }));
     }
 
+    /// Whether who shows this secret over the API is the call's agent.
+    pub(super) fn may_end(
+        &self,
+        organization: OrganizationId,
+        secret: Option<&Secret>,
+    ) -> Result<(), CallError> {
+        if organization != self.conversation.organization_id {
+            return Err(CallError::NotLive);
+        }
+        if agent_link::may_end(&self.config.runtime, secret) { Ok(()) } else { Err(CallError::Denied) }
+    }
+
     /// The agent hangs up over the API; it shows who it is by its runtime's secret, unless the API knows already.
     pub(super) fn end_by_agent(
         &mut self,
@@ -252,18 +258,8 @@ impl Call {
         waiter: Waiter,
         now: Instant,
     ) {
-        if organization != self.conversation.organization_id {
-            let _ = waiter.send(Err(CallError::NotLive));
-            return;
-        }
-        let own = self.config.runtime.secrets().into_iter().find(|(name, _)| *name == "secret");
-        let allowed = secret.is_none_or(|given| {
-            own.is_some_and(|(_, own)| {
-                verify_slices_are_equal(own.expose().as_bytes(), given.expose().as_bytes()).is_ok()
-            })
-        });
-        if !allowed {
-            let _ = waiter.send(Err(CallError::Denied));
+        if let Err(error) = self.may_end(organization, secret) {
+            let _ = waiter.send(Err(error));
             return;
         }
         self.waiters.push(waiter);

@@ -63,7 +63,9 @@ impl Call {
         let possible = transfer.is_some_and(|transfer| match step {
             TransferStep::Complete => transfer.consults(),
             TransferStep::Conference => transfer.stage == Stage::Briefing,
-            TransferStep::Cancel => transfer.consults() || transfer.stage == Stage::Dialling,
+            TransferStep::Cancel => {
+                transfer.consults() || matches!(transfer.stage, Stage::Admitting | Stage::Dialling)
+            }
         });
         if possible { Ok(()) } else { Err(CallError::NoTarget) }
     }

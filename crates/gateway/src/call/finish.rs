@@ -19,7 +19,7 @@ use crate::sip_status::{self, OurReason};
 impl Call {
     /// Settles the final record, answers those who wait for it, and gives the session back for its last transactions.
     /// Everything else of the call, its RTP port and its place included, is given back here.
-    pub(super) fn finish(mut self, ended: &Ended) -> Box<Session> {
+    pub(super) async fn finish(mut self, ended: &Ended) -> Box<Session> {
         // A call refused before an agent was asked leaves a decision record and no conversation.
         if !self.began {
             let mut decision = self.decision(ended, RuleResult::Fail);
@@ -45,9 +45,11 @@ impl Call {
         if let Some(status) = ended.status {
             self.conversation.sip_status = Some(status.0);
         }
-        self.settle_media();
+        self.settle_media().await;
         if self.ours == Some(OurReason::Transfer) {
             self.tell_transfer(Ok(None));
+        } else {
+            self.transfer_cut_short(ended);
         }
         self.tell_agent(ToAgent::Stop(outcome.ended_by.as_str().to_owned()));
         let abnormal = matches!(outcome.status, ConversationStatus::Failed | ConversationStatus::Unanswered)

@@ -148,7 +148,7 @@ async fn answered(
     }
     let ended = call.run(inputs).await;
     registered.keys.append(&mut call.more_keys);
-    call.finish(&ended)
+    call.finish(&ended).await
 }
 
 /// Who answers. While a webhook decides, the caller may give up. `None` when the call is over: refused, or given up.

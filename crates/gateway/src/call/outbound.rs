@@ -148,12 +148,12 @@ async fn carry(
         let next = call.next_attempt(attempt, encryption, &mut ended, &mut targets, inputs).await;
         let Some(next) = next else {
             registered.keys.append(&mut call.more_keys);
-            return Some(call.finish(&ended));
+            return Some(call.finish(&ended).await);
         };
         attempt = next;
         let Some(socket) = call.socket_towards(attempt.hop) else {
             registered.keys.append(&mut call.more_keys);
-            return Some(call.finish(&ended));
+            return Some(call.finish(&ended).await);
         };
         attempt = fitted(edge, &carrier, &call.conversation, attempt, &socket).await;
         let mailbox = call.mailbox.clone();

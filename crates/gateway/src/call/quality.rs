@@ -2,8 +2,9 @@
 
 use cluster::CallError;
 use media::quality::{Figures, OneWay, Report};
-use model::{CallQuality, OneWayAudio, SecondQuality, StreamQuality};
+use model::{CallQuality, OneWayAudio, RecordStep, RecordingFormat, SecondQuality, StreamQuality};
 
+use super::record::Wanted;
 use super::{Call, record};
 
 impl Call {
@@ -47,34 +48,49 @@ impl Call {
 
     /// Begins the recording that the agent's config asks for, once the call is answered.
     pub(super) fn record_audio(&mut self) {
-        let asked = self.config.recording;
-        if !asked.enabled || self.recording.is_some() || self.conversation.answered_at.is_none() {
-            return;
-        }
-        let (Some(leg), Some(negotiated)) = (&self.leg, self.offer_answer.negotiated()) else { return };
-        let wideband = negotiated.codec.rate() != media::resample::Rate::Hz8000;
-        if let Some(monitor) = record::begin(&self.edge, &mut self.conversation, asked.format, wideband) {
-            leg.listen_in(std::sync::Arc::clone(&monitor));
-            self.recording = Some(monitor);
+        if self.config.recording.enabled && self.recording.is_none() {
+            // What keeps it from being begun stands in the notes.
+            let _ = self.begin_recording(self.config.recording.format);
         }
     }
 
-    /// Leaves what is said from now on out of the recording, or records it again. Asking twice changes nothing.
-    pub(super) fn pause_recording(&mut self, paused: bool) -> Result<(), CallError> {
+    fn begin_recording(&mut self, format: RecordingFormat) -> Result<(), CallError> {
+        let (Some(leg), Some(negotiated)) = (&self.leg, self.offer_answer.negotiated()) else {
+            return Err(CallError::NotAnswered);
+        };
         if self.conversation.answered_at.is_none() {
             return Err(CallError::NotAnswered);
         }
-        if record::pause(self.recording.as_ref(), &mut self.conversation, paused)? {
+        let wideband = negotiated.codec.rate() != media::resample::Rate::Hz8000;
+        let monitor = record::begin(&self.edge, &mut self.conversation, format, wideband)?;
+        leg.listen_in(std::sync::Arc::clone(&monitor));
+        self.recording = Some(monitor);
+        Ok(())
+    }
+
+    /// What the agent or the API wants of the recording. Asking twice changes nothing.
+    pub(super) fn record_step(&mut self, step: RecordStep) -> Result<(), CallError> {
+        if self.conversation.answered_at.is_none() {
+            return Err(CallError::NotAnswered);
+        }
+        let changed = match record::wanted(&self.conversation, self.config.recording.format, step)? {
+            Wanted::Begin(format) => self.begin_recording(format).map(|()| true)?,
+            Wanted::Pause(paused) => record::pause(self.recording.as_ref(), &mut self.conversation, paused)?,
+        };
+        if changed {
             self.record();
         }
         Ok(())
     }
 
     /// The call is over: what was measured and recorded goes on record.
-    pub(super) fn settle_media(&mut self) {
+    pub(super) async fn settle_media(&mut self) {
         record::settle(self.recording.take(), &mut self.conversation);
         if self.conversation.answered_at.is_none() {
             return;
+        }
+        if let Some(leg) = &self.leg {
+            leg.settle().await;
         }
         let Some(quality) = self.quality() else { return };
         self.conversation.mos = quality.mos;
@@ -100,6 +116,7 @@ fn quality(report: &Report, one_way_audio: Option<OneWayAudio>) -> CallQuality {
             .zip(report.first_second..)
             .map(|(second, at)| SecondQuality {
                 second: at,
+                duration_ms: u32::try_from(second.length.as_millis()).unwrap_or(u32::MAX),
                 received: stream(&second.received),
                 sent: second.sent.as_ref().map(stream),
                 rtt_ms: second.rtt_ms.map(rounded),

@@ -4,21 +4,48 @@ use std::sync::Arc;
 
 use cluster::CallError;
 use media::monitor::Monitor;
-use model::{Conversation, RecordingDetails, RecordingFormat, Timestamp};
+use model::{Conversation, RecordStep, RecordingDetails, RecordingFormat, Timestamp};
 
 use crate::edge::Edge;
 
-/// Begins one; `None` when too many wait to be begun, which a note says.
+/// What a step comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Begin(RecordingFormat),
+    Pause(bool),
+}
+
+/// What a step comes to as the call stands, whose agent's config names a format. A call has one file.
+pub(crate) fn wanted(
+    call: &Conversation,
+    configured: RecordingFormat,
+    step: RecordStep,
+) -> Result<Wanted, CallError> {
+    match (step, &call.recording) {
+        (RecordStep::Start(format), None) => Ok(Wanted::Begin(format.unwrap_or(configured))),
+        (RecordStep::Start(Some(format)), Some(details)) if format != details.format => {
+            Err(CallError::OtherFormat)
+        }
+        (RecordStep::Start(_) | RecordStep::Resume, _) => Ok(Wanted::Pause(false)),
+        (RecordStep::Pause, _) => Ok(Wanted::Pause(true)),
+    }
+}
+
+/// Begins one; not when too many wait to be begun, which a note says as well.
 pub(crate) fn begin(
     edge: &Edge,
     call: &mut Conversation,
     format: RecordingFormat,
     wideband: bool,
-) -> Option<Arc<Monitor>> {
+) -> Result<Arc<Monitor>, CallError> {
     let begun = edge.recordings.begin(call.organization_id, call.id, format, wideband);
     let Some(monitor) = begun else {
-        call.notes.push("not_recorded: too many recordings wait to be begun".to_owned());
-        return None;
+        /// As often as it is tried, a call keeps one note of it.
+        const NOTE: &str = "not_recorded: too many recordings wait to be begun";
+        if call.notes.iter().all(|note| note != NOTE) {
+            call.notes.push(NOTE.to_owned());
+        }
+        return Err(CallError::RecorderBusy);
     };
     call.recording = Some(RecordingDetails {
         format,
@@ -29,7 +56,7 @@ pub(crate) fn begin(
         pauses: Vec::new(),
         more_pauses: 0,
     });
-    Some(monitor)
+    Ok(monitor)
 }
 
 /// Leaves what is said from now on out of it, or records it again. `false` when it was so already.

@@ -11,12 +11,13 @@ use media::link::Port;
 use media::session::Agent;
 use model::{
     Conversation, DecisionId, DecisionRecord, Direction, E164, RuleResult, Runtime, Step, Timestamp,
-    TransferMode,
+    TransferMode, TransferTarget,
 };
 use signaling::{EndCause, Ended, StatusCode};
 
 use super::Call;
 use super::attended::Partner;
+use super::calls_out::Counted;
 use super::second_leg::{self, Audio, Plan, SecondEvent, SecondLeg};
 use crate::agent_link::ToAgent;
 use crate::bridge;
@@ -52,6 +53,8 @@ pub(super) enum Other {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
+    /// It is asked whether the organization may place one more call.
+    Admitting,
     /// The other call is asked whom it is with.
     Asking,
     /// Our REFER is out.
@@ -105,7 +108,12 @@ impl Transfer {
             Stage::Referred | Stage::Bridged => true,
             // Carriers hang up as soon as they have taken the REFER, before they report anything.
             Stage::Referring { accepted } => accepted && ended.cause == EndCause::ByeFromPeer,
-            Stage::Asking | Stage::Dialling | Stage::Briefing | Stage::Conference | Stage::Following => false,
+            Stage::Admitting
+            | Stage::Asking
+            | Stage::Dialling
+            | Stage::Briefing
+            | Stage::Conference
+            | Stage::Following => false,
         }
     }
 
@@ -151,6 +159,7 @@ impl Call {
     pub(super) fn transfer(
         &mut self,
         asked: &cluster::Transfer,
+        counted: Counted,
         now: Instant,
     ) -> Result<Conversation, CallError> {
         if self.conversation.answered_at.is_none() || self.session.is_over() {
@@ -177,10 +186,9 @@ impl Call {
         }
         let transfer = Transfer::new(to.to_string(), destination, asked.mode, asked.timeout, now);
         self.transfer = Some(Box::new(transfer));
-        if refers {
-            self.send_refer(now);
-        } else {
-            self.bridge(now);
+        match to.number().filter(|_| counted == Counted::NotYet) {
+            Some(number) => self.admit(number),
+            None => self.set_out(now),
         }
         Ok(self.conversation.clone())
     }
@@ -188,7 +196,7 @@ impl Call {
     /// Calls somebody and bridges the caller to them.
     pub(super) fn call_out(
         &mut self,
-        to: String,
+        to: &TransferTarget,
         destination: Destination,
         timeout: Duration,
         caller_id: Option<E164>,
@@ -200,9 +208,12 @@ impl Call {
         if caller_id.is_some() {
             self.dial_as = caller_id;
         }
-        let transfer = Transfer::new(to, destination, TransferMode::Bridge, timeout, now);
+        let transfer = Transfer::new(to.to_string(), destination, TransferMode::Bridge, timeout, now);
         self.transfer = Some(Box::new(transfer));
-        self.bridge(now);
+        match to.number() {
+            Some(number) => self.admit(number),
+            None => self.set_out(now),
+        }
     }
 
     /// Calls the target on a second leg.
@@ -361,6 +372,18 @@ impl Call {
         }
     }
 
+    /// The call ends in the middle of a transfer: who asked for it is told, and the record says so.
+    pub(super) fn transfer_cut_short(&mut self, ended: &Ended) {
+        let Some(transfer) = self.transfer.as_deref().filter(|t| !t.succeeded(ended)) else { return };
+        let told = match (ended.cause, self.conversation.direction) {
+            (EndCause::ByeFromPeer, Direction::Inbound) => "the caller hung up",
+            (EndCause::ByeFromPeer, Direction::Outbound) => "the other side hung up",
+            _ => "the call ended",
+        };
+        self.conversation.notes.push(format!("transfer to {} failed: {told}", transfer.to));
+        self.tell_transfer(Err(told.to_owned()));
+    }
+
     /// Looks at the clock.
     pub(super) fn time_transfer(&mut self, now: Instant) {
         let Some(transfer) = self.transfer.as_deref_mut() else { return };
@@ -381,6 +404,11 @@ impl Call {
             Stage::Referred => self.end(OurReason::Transfer, now),
             Stage::Asking => {
                 transfer.step("consultation", RuleResult::Fail, "the other call said nothing".to_owned());
+                self.transfer_failed(StatusCode(480), now);
+            }
+            Stage::Admitting => {
+                let detail = "whether the organization may place this call was not answered in time";
+                transfer.step("calls_out", RuleResult::Fail, detail.to_owned());
                 self.transfer_failed(StatusCode(480), now);
             }
             Stage::Dialling | Stage::Following => {

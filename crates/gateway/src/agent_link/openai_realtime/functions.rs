@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use model::{Sound, TransferStep};
+use model::{RecordStep, Sound, TransferStep};
 use serde_json::{Map, Value, json};
 
 use super::super::dialect::{Act, Io, ToolCall};
@@ -19,6 +19,7 @@ const COMPLETE_TRANSFER: &str = "tandem_complete_transfer";
 const CANCEL_TRANSFER: &str = "tandem_cancel_transfer";
 const CONFERENCE: &str = "tandem_conference";
 const SEND_DTMF: &str = "tandem_send_dtmf";
+const START_RECORDING: &str = "tandem_start_recording";
 const PAUSE_RECORDING: &str = "tandem_pause_recording";
 const RESUME_RECORDING: &str = "tandem_resume_recording";
 const PLAY: &str = "tandem_play";
@@ -50,8 +51,9 @@ impl RealtimeClient {
             },
             COMPLETE_TRANSFER => Action::TransferStep(TransferStep::Complete),
             CANCEL_TRANSFER => Action::TransferStep(TransferStep::Cancel),
-            PAUSE_RECORDING => Action::Record(false),
-            RESUME_RECORDING => Action::Record(true),
+            START_RECORDING => Action::Record(RecordStep::Start(None)),
+            PAUSE_RECORDING => Action::Record(RecordStep::Pause),
+            RESUME_RECORDING => Action::Record(RecordStep::Resume),
             CONFERENCE => Action::TransferStep(TransferStep::Conference),
             PLAY => {
                 match serde_json::from_value::<Sound>(Value::Object(given)) {

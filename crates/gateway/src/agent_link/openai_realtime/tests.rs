@@ -128,6 +128,21 @@ fn an_interruption_tells_what_was_heard() {
 }
 
 #[test]
+fn a_server_that_names_no_responses_speaks_on_after_an_interruption() {
+    let (mut client, mut io) = client(&json!({"dialect": "beta"}));
+    tell(&mut client, &mut io, json!({"type": "session.updated"}));
+    client.started(&mut io);
+    tell(&mut client, &mut io, json!({"type": "response.created", "response": {}}));
+    delta(&mut client, &mut io, "", "i1", 400);
+    assert_eq!(play(&io, 2).last(), Some(&32_124));
+    tell(&mut client, &mut io, json!({"type": "input_audio_buffer.speech_started", "item_id": "u1"}));
+    assert_eq!(play(&io, 2), [0, 0]);
+    tell(&mut client, &mut io, json!({"type": "response.done", "response": {}}));
+    delta(&mut client, &mut io, "", "i2", 400);
+    assert_eq!(play(&io, 3)[1..], [32_124; 2]);
+}
+
+#[test]
 fn functions_are_called_once_and_answered() {
     let (mut client, mut io) = client(&json!({"dialect": "beta"}));
     tell(&mut client, &mut io, json!({"type": "session.updated"}));
@@ -229,8 +244,9 @@ fn a_warm_transfer_is_told_in_words_and_each_call_of_a_function_is_answered_once
         ("tandem_complete_transfer", "TransferStep(Complete)"),
         ("tandem_cancel_transfer", "TransferStep(Cancel)"),
         ("tandem_conference", "TransferStep(Conference)"),
-        ("tandem_pause_recording", "Record(false)"),
-        ("tandem_resume_recording", "Record(true)"),
+        ("tandem_start_recording", "Record(Start(None))"),
+        ("tandem_pause_recording", "Record(Pause)"),
+        ("tandem_resume_recording", "Record(Resume)"),
     ] {
         let asked = call(&mut client, &mut io, name, name, json!({}));
         assert!(asked.contains(step), "{asked}");
