@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::scan::{cut, find_outside, holds, split_params};
 use super::{HeaderName, Request, StatusCode};
 
 /// Typical size of a message with SDP.
@@ -15,7 +16,7 @@ struct Gate<'a>(&'a mut BytesMut);
 
 impl fmt::Write for Gate<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if text.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+        if holds(text.as_bytes(), |b| matches!(b, b'\r' | b'\n' | 0)) {
             // A NUL may come from a peer, as a quoted-pair (RFC 3261 25.1); a line end only from ourselves.
             debug_assert!(!text.contains(['\r', '\n']), "a header value holds a line break");
             for byte in text.bytes().filter(|b| !matches!(b, b'\r' | b'\n' | 0)) {
@@ -181,13 +182,13 @@ impl ResponseBuilder {
 
 /// The top Via line, marked with where the request came from.
 fn via(out: &mut BytesMut, value: &str, request: &Request, source: SocketAddr) {
-    let end = super::uri::find_outside(value, b',').unwrap_or(value.len());
+    let end = find_outside(value, b',').unwrap_or(value.len());
     let (top, rest) = value.split_at(end);
     let (host, wants_rport) = request.top_via().map_or(("", false), |v| (v.host, v.wants_rport()));
     let literal = host.trim_matches(['[', ']']).parse().ok() == Some(source.ip().to_canonical());
     let mut marked = String::with_capacity(top.len() + 48);
-    for (index, item) in super::uri::split_params(top.trim_end()).enumerate() {
-        let name = item.split('=').next().unwrap_or_default().trim();
+    for (index, item) in split_params(top.trim_ascii_end()).enumerate() {
+        let name = cut(item, b'=').map_or(item, |(name, _)| name).trim_ascii();
         // What the sender claims of its own source is replaced by what was seen.
         if index > 0 && name.eq_ignore_ascii_case("received") {
             continue;

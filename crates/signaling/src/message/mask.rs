@@ -29,6 +29,12 @@ pub fn masked(message: &[u8]) -> Vec<u8> {
 }
 
 fn mask_line(line: &mut [u8], in_secret: &mut bool) {
+    // What no secret begins with, and no line that goes on with one.
+    let begins = |b: &u8| matches!(b, b'a' | b'A' | b'p' | b'P' | b'k' | b'K') || b.is_ascii_whitespace();
+    if !line.first().is_some_and(begins) {
+        *in_secret = false;
+        return;
+    }
     let folded = matches!(line.first(), Some(b' ' | b'\t'));
     if folded && *in_secret {
         blank(line);

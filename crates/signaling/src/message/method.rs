@@ -147,7 +147,12 @@ macro_rules! header_names {
             /// Reads a name, whatever its case.
             #[must_use]
             pub fn parse(name: &str) -> Self {
-                $(if name.eq_ignore_ascii_case($name) $(|| name.eq_ignore_ascii_case($compact))? { return Self::$variant; })+
+                // The first letter alone rules nearly all of them out.
+                let first = name.as_bytes().first().map_or(0, u8::to_ascii_lowercase);
+                let is = |known: &str| {
+                    known.as_bytes()[0].to_ascii_lowercase() == first && name.eq_ignore_ascii_case(known)
+                };
+                $(if is($name) $(|| is($compact))? { return Self::$variant; })+
                 Self::Other
             }
 

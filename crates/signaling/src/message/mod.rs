@@ -10,6 +10,7 @@ mod name_addr;
 mod parse;
 mod peek;
 mod replaces;
+mod scan;
 mod stream;
 mod uri;
 
@@ -26,7 +27,7 @@ pub use peek::Peek;
 pub use replaces::Replaces;
 pub use stream::{StreamItem, StreamParser};
 pub use uri::Uri;
-pub(crate) use uri::{find_outside, param, split_outside};
+pub(crate) use scan::{find_outside, param, split_outside};
 
 /// Longest start line plus headers, in bytes.
 pub const MAX_HEAD: usize = 16 << 10;
@@ -83,8 +84,8 @@ impl Head {
     /// The values of a header, lines split at commas.
     pub fn list(&self, name: HeaderName) -> impl Iterator<Item = &str> {
         self.headers(name)
-            .flat_map(|line| uri::split_outside(line, b','))
-            .map(str::trim)
+            .flat_map(|line| split_outside(line, b','))
+            .map(str::trim_ascii)
             .filter(|v| !v.is_empty())
     }
 

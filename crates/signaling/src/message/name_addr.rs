@@ -1,5 +1,6 @@
 //! `name-addr` and `addr-spec` header values, and Via values (RFC 3261 20.10, 20.42).
 
+use super::scan::{cut, cut_blank, holds, is_token, param, split_params};
 use super::uri::{self, Uri};
 
 /// A From, To, Contact, Route or Record-Route value.
@@ -17,19 +18,19 @@ impl<'a> NameAddr<'a> {
     /// Reads one value. `None` when it breaks the grammar.
     #[must_use]
     pub fn parse(text: &'a str) -> Option<Self> {
-        let text = text.trim();
+        let text = text.trim_ascii();
         let open = find_open(text)?;
         let (display, addr, params) = match open {
             Some(at) => {
-                let (display, rest) = (text[..at].trim(), &text[at + 1..]);
-                let close = rest.find('>')?;
-                (display, &rest[..close], rest[close + 1..].trim_start())
+                let (display, rest) = (text[..at].trim_ascii(), &text[at + 1..]);
+                let (addr, params) = cut(rest, b'>')?;
+                (display, addr, params.trim_ascii_start())
             }
             None => {
                 // Without brackets, parameters belong to the header, and the URI may hold none of , ; ? (20.10).
-                let end = text.find(';').unwrap_or(text.len());
-                let addr = text[..end].trim_end();
-                if addr.contains([',', '?']) {
+                let end = memchr::memchr(b';', text.as_bytes()).unwrap_or(text.len());
+                let addr = text[..end].trim_ascii_end();
+                if memchr::memchr2(b',', b'?', addr.as_bytes()).is_some() {
                     return None;
                 }
                 ("", addr, &text[end..])
@@ -51,7 +52,7 @@ impl<'a> NameAddr<'a> {
     /// A header parameter's value; empty when it has none.
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&'a str> {
-        uri::param(self.params, name)
+        param(self.params, name)
     }
 
     /// The tag, when there is one that is not empty.
@@ -63,6 +64,11 @@ impl<'a> NameAddr<'a> {
 
 /// Where the angle bracket opens, outside a quoted display name; the outer `None` is an unbalanced quote.
 fn find_open(text: &str) -> Option<Option<usize>> {
+    // Nearly every value opens with its bracket, or has no quote before it.
+    let first = memchr::memchr2(b'<', b'"', text.as_bytes());
+    if first.is_none_or(|at| text.as_bytes()[at] == b'<') {
+        return Some(first);
+    }
     let (mut quoted, mut escaped) = (false, false);
     for (at, byte) in text.bytes().enumerate() {
         match byte {
@@ -89,19 +95,13 @@ pub(crate) fn params_are_well_formed(params: &str) -> bool {
     if params.is_empty() {
         return true;
     }
-    uri::split_params(params).all(|item| {
-        let (name, value) = item.split_once('=').unwrap_or((item, "-"));
-        let (name, value) = (name.trim(), value.trim());
+    split_params(params).all(|item| {
+        let (name, value) = cut(item, b'=').unwrap_or((item, "-"));
+        let (name, value) = (name.trim_ascii(), value.trim_ascii());
         let quoted = value.len() >= 2 && value.starts_with('"') && value.ends_with('"');
-        let plain = !value.contains('"') && !value.bytes().any(|b| b <= b' ');
+        let plain = !holds(value.as_bytes(), |b| b <= b' ' || b == b'"');
         !name.is_empty() && name.bytes().all(is_token) && (quoted || plain)
     })
-}
-
-/// RFC 3261 25.1 `token`.
-pub(crate) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
 }
 
 /// One Via value.
@@ -121,29 +121,29 @@ impl<'a> Via<'a> {
     /// Reads one value. `None` when it breaks the grammar.
     #[must_use]
     pub fn parse(text: &'a str) -> Option<Self> {
-        let text = text.trim();
-        let (protocol, rest) = text.split_once('/')?;
-        let (version, rest) = rest.split_once('/')?;
-        let rest = rest.trim_start();
-        let (transport, rest) = rest.split_once([' ', '\t'])?;
-        if !protocol.trim().eq_ignore_ascii_case("SIP")
-            || version.trim() != "2.0"
+        let text = text.trim_ascii();
+        let (protocol, rest) = cut(text, b'/')?;
+        let (version, rest) = cut(rest, b'/')?;
+        let rest = rest.trim_ascii_start();
+        let (transport, rest) = cut_blank(rest)?;
+        if !protocol.trim_ascii().eq_ignore_ascii_case("SIP")
+            || version.trim_ascii() != "2.0"
             || !transport.bytes().all(is_token)
         {
             return None;
         }
-        let (sent_by, params) = match rest.split_once(';') {
+        let (sent_by, params) = match cut(rest, b';') {
             Some((_, "")) => return None,
             Some((sent_by, params)) => (sent_by, params),
             None => (rest, ""),
         };
         // White space may stand around the colon (RFC 3261 25.1 COLON).
-        let (host, port) = match uri::split_host_port(sent_by.trim()) {
+        let (host, port) = match uri::split_host_port(sent_by.trim_ascii()) {
             Some(found) => found,
             None => {
-                let (host, port) = sent_by.trim().rsplit_once(':')?;
-                let (host, none) = uri::split_host_port(host.trim_end())?;
-                (host, if none.is_none() { Some(port.trim_start().parse().ok()?) } else { None })
+                let (host, port) = sent_by.trim_ascii().rsplit_once(':')?;
+                let (host, none) = uri::split_host_port(host.trim_ascii_end())?;
+                (host, if none.is_none() { Some(port.trim_ascii_start().parse().ok()?) } else { None })
             }
         };
         params_are_well_formed(params).then_some(Self { transport, host, port, params })
@@ -152,19 +152,19 @@ impl<'a> Via<'a> {
     /// The transaction's branch.
     #[must_use]
     pub fn branch(&self) -> Option<&'a str> {
-        uri::param(self.params, "branch").filter(|branch| !branch.is_empty())
+        param(self.params, "branch").filter(|branch| !branch.is_empty())
     }
 
     /// Where the request came from, as its receiver saw it (RFC 3261 18.2.1).
     #[must_use]
     pub fn received(&self) -> Option<&'a str> {
-        uri::param(self.params, "received").filter(|address| !address.is_empty())
+        param(self.params, "received").filter(|address| !address.is_empty())
     }
 
     /// Whether the sender asks for the response at its source port (RFC 3581).
     #[must_use]
     pub fn wants_rport(&self) -> bool {
-        uri::param(self.params, "rport").is_some()
+        param(self.params, "rport").is_some()
     }
 }
 

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use smallvec::SmallVec;
 
-use super::name_addr::{NameAddr, Via, is_token};
-use super::split_outside;
+use super::name_addr::{NameAddr, Via};
+use super::scan::{cut, cut_blank, holds, is_token, split_outside};
 use super::{
     CSeq, Field, Head, HeaderName, MAX_BODY, MAX_HEAD, MAX_HEADERS, MAX_REQUEST_URI, Message, Method,
     Request, Response, StatusCode,
@@ -60,7 +60,7 @@ impl Message {
 
 /// Length of start line and headers with the empty line, when it is there.
 pub(super) fn head_length(bytes: &[u8]) -> Option<usize> {
-    memchr::memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4)
+    memchr::memchr_iter(b'\n', bytes).map(|at| at + 1).find(|&end| bytes[..end].ends_with(b"\r\n\r\n"))
 }
 
 /// Reads the frame of a message on a stream, where Content-Length is required (RFC 3261 20.14).
@@ -178,7 +178,7 @@ fn tag_of(head: &Head, name: HeaderName) -> Option<(u32, u32)> {
 /// Control characters have no place in a head but as quoted-pair in a quoted string (RFC 3261 25.1).
 fn has_control_character(line: &str) -> bool {
     let control = |b: u8| (b < b' ' && b != b'\t') || b == 0x7f;
-    if !line.bytes().any(control) {
+    if !holds(line.as_bytes(), control) {
         return false;
     }
     let (mut quoted, mut escaped) = (false, false);
@@ -234,7 +234,8 @@ impl Iterator for Lines<'_> {
     type Item = (usize, usize);
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.text.get(self.at..)?;
-        let end = memchr::memmem::find(rest.as_bytes(), b"\r\n")?;
+        let rest = rest.as_bytes();
+        let end = memchr::memchr_iter(b'\n', rest).find(|&at| rest[..at].ends_with(b"\r"))? - 1;
         if end == 0 {
             return None;
         }
@@ -251,14 +252,14 @@ fn range(from: usize, to: usize) -> (u32, u32) {
 
 fn field(line: &str, at: usize) -> Option<Field> {
     let colon = memchr::memchr(b':', line.as_bytes())?;
-    let name = line[..colon].trim_end_matches([' ', '\t']);
+    let name = line[..colon].trim_ascii_end();
     if name.is_empty() || !name.bytes().all(is_token) {
         return None;
     }
     let value = &line[colon + 1..];
-    let lead = value.len() - value.trim_start_matches([' ', '\t']).len();
+    let lead = value.len() - value.trim_ascii_start().len();
     let value_from = at + colon + 1 + lead;
-    let value_to = value_from + value[lead..].trim_end_matches([' ', '\t']).len();
+    let value_to = value_from + value[lead..].trim_ascii_end().len();
     Some(Field {
         name: HeaderName::parse(name),
         name_at: range(at, at + name.len()),
@@ -278,12 +279,12 @@ fn start_line(
     if let Some(rest) = line
         .get(..4)
         .filter(|p| p.eq_ignore_ascii_case("SIP/"))
-        .and_then(|_| line.split_once(' '))
+        .and_then(|_| cut(line, b' '))
         .map(|(_, r)| r)
     {
         return response(head, line, rest, from, to, problem, fatal);
     }
-    let (Some(first), Some(last)) = (line.find(' '), line.rfind(' ')) else {
+    let (Some(first), Some(last)) = (memchr::memchr(b' ', line.as_bytes()), memchr::memrchr(b' ', line.as_bytes())) else {
         return Err(Malformed::new("Bad Request Line"));
     };
     let (token, version) = (&line[..first], &line[last + 1..]);
@@ -300,7 +301,7 @@ fn start_line(
     if !version_ok && version.get(..4).is_some_and(|v| v.eq_ignore_ascii_case("SIP/")) && !uri.is_empty() {
         status = StatusCode(505);
         refuse("Version Not Supported");
-    } else if !version_ok || uri.is_empty() || uri.contains([' ', '\t']) {
+    } else if !version_ok || uri.is_empty() || cut_blank(uri).is_some() {
         refuse("Bad Request Line");
     } else if uri.len() > MAX_REQUEST_URI {
         refuse("Request-URI Too Long");
@@ -342,7 +343,7 @@ fn response(
     if !line.get(..8).is_some_and(|v| v.eq_ignore_ascii_case("SIP/2.0 ")) {
         return Err(bad("Version Not Supported"));
     }
-    let (code, phrase) = rest.split_once(' ').unwrap_or((rest, ""));
+    let (code, phrase) = cut(rest, b' ').unwrap_or((rest, ""));
     let status = Some(code)
         .filter(|c| c.len() == 3 && c.bytes().all(|b| b.is_ascii_digit()))
         .and_then(|c| c.parse().ok());
@@ -384,7 +385,7 @@ fn mandatory(head: &Head, request: Option<(Method, &str)>) -> (Option<CSeq>, Opt
     {
         refuse("Header Given Twice");
     }
-    if head.call_id().bytes().any(|b| b <= b' ') {
+    if holds(head.call_id().as_bytes(), |b| b <= b' ') {
         refuse("Bad Call-ID");
     }
     if head.from_tag.is_none() && head.header(HeaderName::From).is_some() && head.from().is_none() {
@@ -398,16 +399,16 @@ fn mandatory(head: &Head, request: Option<(Method, &str)>) -> (Option<CSeq>, Opt
         refuse("Missing Via");
     }
     // An answer returns them as they stand, so none may be empty.
-    let gap = |line: &str| split_outside(line, b',').any(|via| via.trim().is_empty());
+    let gap = |line: &str| split_outside(line, b',').any(|via| via.trim_ascii().is_empty());
     if !vias.all(|via| Via::parse(via).is_some()) || head.headers(HeaderName::Via).any(gap) {
         refuse("Bad Via");
     }
     let cseq = head.header(HeaderName::CSeq).and_then(|value| {
-        let (number, method) = value.split_once([' ', '\t'])?;
+        let (number, method) = cut_blank(value)?;
         let digits =
             !number.is_empty() && number.len() <= 10 + 20 && number.bytes().all(|b| b.is_ascii_digit());
         let number: u32 = digits.then(|| number.parse().ok()).flatten().filter(|n| *n < 1 << 31)?;
-        let method = method.trim();
+        let method = method.trim_ascii();
         let matches = request.is_none_or(|(_, token)| token == method);
         matches.then(|| CSeq { number, method: Method::parse(method) })
     });

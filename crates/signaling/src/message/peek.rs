@@ -1,6 +1,7 @@
 //! What can be told of a datagram without reading it: enough to drop what nobody is to answer.
 
 use super::parse::is_folded;
+use super::scan::cut;
 use super::{HeaderName, MAX_HEAD, MAX_HEADERS, Method, NameAddr};
 
 /// A datagram's first line and the headers that say whose it is, borrowed and unchecked.
@@ -22,11 +23,11 @@ impl<'a> Peek<'a> {
         let start = datagram.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
         let rest = datagram.get(start..)?;
         let head = rest.get(..MAX_HEAD).unwrap_or(rest);
-        let mut lines = head.split(|&b| b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let mut lines = lines(head);
         let first = std::str::from_utf8(lines.next()?).ok()?;
         let mut peek = Self { request: None, call_id: None, from: None, to: None, folded: false };
         if !first.get(..8).is_some_and(|version| version.eq_ignore_ascii_case("SIP/2.0 ")) {
-            let (method, rest) = first.split_once(' ')?;
+            let (method, rest) = cut(first, b' ')?;
             let (uri, version) = rest.rsplit_once(' ')?;
             if !version.eq_ignore_ascii_case("SIP/2.0") {
                 return None;
@@ -39,17 +40,17 @@ impl<'a> Peek<'a> {
             if !matches!(line[0], b'c' | b'C' | b'i' | b'I' | b'f' | b'F' | b't' | b'T') {
                 continue;
             }
-            let Some((name, value)) = std::str::from_utf8(line).ok().and_then(|line| line.split_once(':'))
+            let Some((name, value)) = std::str::from_utf8(line).ok().and_then(|line| cut(line, b':'))
             else {
                 continue;
             };
-            let slot = match HeaderName::parse(name.trim_end()) {
+            let slot = match HeaderName::parse(name.trim_ascii_end()) {
                 HeaderName::CallId => &mut peek.call_id,
                 HeaderName::From => &mut peek.from,
                 HeaderName::To => &mut peek.to,
                 _ => continue,
             };
-            slot.get_or_insert(value.trim());
+            slot.get_or_insert(value.trim_ascii());
         }
         Some(peek)
     }
@@ -71,6 +72,18 @@ impl<'a> Peek<'a> {
     pub fn to(&self) -> Option<NameAddr<'a>> {
         self.to.and_then(NameAddr::parse)
     }
+}
+
+/// Lines as a stranger may end them.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = memchr::memchr(b'\n', text);
+        rest = end.and_then(|end| text.get(end + 1..));
+        let line = &text[..end.unwrap_or(text.len())];
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::uri::param;
+use super::scan::param;
 
 /// Longest value read, in bytes.
 const MAX_REPLACES: usize = 512;

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::scan::{cut, holds, param};
+
 /// A URI's parts. For schemes other than `sip` and `sips` everything after the colon is the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Uri<'a> {
@@ -25,12 +27,12 @@ impl<'a> Uri<'a> {
     /// Splits and checks a URI. `None` when it is not one.
     #[must_use]
     pub fn parse(text: &'a str) -> Option<Self> {
-        let (scheme, rest) = text.split_once(':')?;
+        let (scheme, rest) = cut(text, b':')?;
         let scheme_ok = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
         if !scheme_ok
             || rest.is_empty()
-            || text.bytes().any(|b| b <= b' ' || matches!(b, b'<' | b'>' | b'"' | 0x7f))
+            || holds(text.as_bytes(), |b| b <= b' ' || matches!(b, b'<' | b'>' | b'"' | 0x7f))
         {
             return None;
         }
@@ -39,17 +41,17 @@ impl<'a> Uri<'a> {
             return Some(other);
         }
         // The user part may hold ; and ? (RFC 3261 25.1 user-unreserved), so the @ is looked for first.
-        let (user, rest) = match rest.find('@') {
-            Some(at) => (Some(&rest[..at]), &rest[at + 1..]),
+        let (user, rest) = match cut(rest, b'@') {
+            Some((user, rest)) => (Some(user), rest),
             None => (None, rest),
         };
         let user = match user {
             Some("") => return None,
-            Some(userinfo) => Some(userinfo.split_once(':').map_or(userinfo, |(user, _)| user)),
+            Some(userinfo) => Some(cut(userinfo, b':').map_or(userinfo, |(user, _)| user)),
             None => None,
         };
-        let (rest, headers) = rest.split_once('?').unwrap_or((rest, ""));
-        let (hostport, params) = rest.split_once(';').unwrap_or((rest, ""));
+        let (rest, headers) = cut(rest, b'?').unwrap_or((rest, ""));
+        let (hostport, params) = cut(rest, b';').unwrap_or((rest, ""));
         let (host, port) = split_host_port(hostport)?;
         if !escapes_are_whole(user.unwrap_or_default()) {
             return None;
@@ -114,16 +116,20 @@ fn hex(digit: u8) -> Option<u8> {
 
 fn escapes_are_whole(text: &str) -> bool {
     let bytes = text.as_bytes();
-    bytes.iter().enumerate().all(|(at, &b)| {
-        b != b'%'
-            || (bytes.get(at + 1).is_some_and(u8::is_ascii_hexdigit)
-                && bytes.get(at + 2).is_some_and(u8::is_ascii_hexdigit))
+    memchr::memchr_iter(b'%', bytes).all(|at| {
+        bytes.get(at + 1).is_some_and(u8::is_ascii_hexdigit)
+            && bytes.get(at + 2).is_some_and(u8::is_ascii_hexdigit)
     })
 }
 
 /// Splits `host[:port]`, an IPv6 literal in brackets.
 pub(crate) fn split_host_port(text: &str) -> Option<(&str, Option<u16>)> {
-    let end = if text.starts_with('[') { text.find(']')? + 1 } else { text.find(':').unwrap_or(text.len()) };
+    let bytes = text.as_bytes();
+    let end = if text.starts_with('[') {
+        memchr::memchr(b']', bytes)? + 1
+    } else {
+        memchr::memchr(b':', bytes).unwrap_or(text.len())
+    };
     let (host, rest) = text.split_at(end);
     if host.is_empty() || host.len() > 255 {
         return None;
@@ -145,66 +151,6 @@ pub(crate) fn split_host_port(text: &str) -> Option<(&str, Option<u16>)> {
         }
         Some(_) => None,
     }
-}
-
-/// Looks a parameter up in `a=b;c`; names are case-insensitive. A quoted value comes without its quotes.
-pub(crate) fn param<'a>(params: &'a str, name: &str) -> Option<&'a str> {
-    split_params(params).find_map(|item| {
-        let (key, value) = item.split_once('=').unwrap_or((item, ""));
-        key.trim().eq_ignore_ascii_case(name).then(|| {
-            let value = value.trim();
-            value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value)
-        })
-    })
-}
-
-/// The items of a parameter list; semicolons inside quotes do not separate.
-pub(crate) fn split_params(params: &str) -> impl Iterator<Item = &str> {
-    split_outside(params, b';')
-}
-
-/// Splits at `separator` outside quoted strings and angle brackets.
-pub(crate) fn split_outside(text: &str, separator: u8) -> impl Iterator<Item = &str> {
-    let mut rest = Some(text);
-    std::iter::from_fn(move || {
-        let text = rest?;
-        match find_outside(text, separator) {
-            Some(at) => {
-                rest = Some(&text[at + 1..]);
-                Some(&text[..at])
-            }
-            None => {
-                rest = None;
-                Some(text)
-            }
-        }
-    })
-}
-
-/// The first `wanted` outside quoted strings and angle brackets.
-pub(crate) fn find_outside(text: &str, wanted: u8) -> Option<usize> {
-    let (mut quoted, mut escaped, mut angled) = (false, false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        if escaped {
-            escaped = false;
-        } else if quoted {
-            match byte {
-                b'\\' => escaped = true,
-                b'"' => quoted = false,
-                _ => {}
-            }
-        } else if byte == wanted && !angled {
-            return Some(at);
-        } else {
-            match byte {
-                b'"' => quoted = true,
-                b'<' => angled = true,
-                b'>' => angled = false,
-                _ => {}
-            }
-        }
-    }
-    None
 }
 
 #[cfg(test)]
