@@ -132,9 +132,12 @@ impl Traces {
         };
         self.begin(key);
         self.with(key, |capture| {
-            capture.ended = Some(Box::new(End { trace, written: usize::MAX, updates: 0 }));
-            capture.write(records);
-            if !to_the_end {
+            if to_the_end {
+                capture.ended = Some(Box::new(End { trace, written: usize::MAX, updates: 0 }));
+                capture.write(records);
+            } else {
+                let messages = shown(&capture.messages);
+                records.trace(Trace { messages, left_out: capture.left_out, ..trace }, capture.bytes);
                 self.total.fetch_sub(capture.bytes, Ordering::Relaxed);
                 *capture = Capture { closed: true, ..Capture::default() };
             }

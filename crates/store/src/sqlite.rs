@@ -17,9 +17,11 @@ const READERS: u32 = 4;
 /// How long a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Bytes in a page of a new file: the records and traces of several calls, each page a write of its own.
+const PAGE_SIZE: u32 = 16 << 10;
 /// Pages in the write-ahead log before it goes into the file: 16 MiB. Pages that are written again and again, those of
 /// indices, go once.
-const CHECKPOINT_PAGES: &str = "4000";
+const CHECKPOINT_PAGES: &str = "1000";
 
 /// The store. Cheap to clone.
 #[derive(Clone)]
@@ -41,6 +43,7 @@ impl Store {
         let options = SqliteConnectOptions::from_str(&format!("sqlite:{path}"))
             .map_err(|e| StoreError::Unavailable(e.to_string()))?
             .create_if_missing(true)
+            .page_size(PAGE_SIZE)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(PATIENCE)

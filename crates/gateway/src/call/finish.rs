@@ -65,11 +65,12 @@ impl Call {
         // Before the final record: who sees the call ended finds its trace.
         let key = trace_key(&self.edge, &self.session);
         self.edge.traces.ended(key, &self.conversation, decision, to_the_end, &self.edge.records);
-        self.record();
+        self.conversation.updated_at = Timestamp::now();
         self.edge.calls.remove_conversation(self.conversation.id);
         for waiter in self.waiters.drain(..) {
             let _ = waiter.send(Ok(self.conversation.clone()));
         }
+        self.edge.records.conversation(self.conversation);
         self.session
     }
 
