@@ -13,7 +13,7 @@ import urllib.request
 from bots import AudioSocket, Bots, Gone, Stream, hears, level, pcm, tone, ulaw
 from phone import TABLE, Phone
 from sip import Carrier
-from tandem import Tandem, wait_for
+from tandem import Tandem, alone, wait_for
 
 SECRET = "s3cret-of-the-bot"
 
@@ -98,6 +98,7 @@ def test_media_stream_both_ways_marks_clear_digits_and_the_shim(binary):
         assert SECRET not in "".join(t.log)
 
 
+@alone
 def test_a_burst_is_paced_and_rates_never_drift(binary):
     """2 s in one message; then 10 s at twice and at 0.98 times real time."""
     seen = {}
@@ -200,6 +201,7 @@ def test_private_targets_are_guarded(binary):
         assert not bots.connections
 
 
+@alone
 def test_hostile_bots_harm_only_their_own_call(binary):
     good = {}
 

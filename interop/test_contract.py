@@ -17,7 +17,7 @@ import urllib.request
 import uuid
 
 from sip import Call
-from tandem import Tandem, wait_for
+from tandem import Tandem, alone, wait_for
 
 ECHO = {"runtime": {"type": "echo"}}
 CARRIER = {"address": "127.0.0.1:9", "auth_username": "u", "auth_password": "p"}
@@ -43,6 +43,7 @@ def page(t, path):
         return json.loads(answer.read()), answer.headers.get("X-Next-Cursor")
 
 
+@alone
 def test_schemathesis_finds_nothing(binary):
     found = shutil.which("schemathesis") or os.path.join(os.path.dirname(sys.executable), "schemathesis")
     assert os.path.exists(found), "schemathesis is not installed: pip install schemathesis"

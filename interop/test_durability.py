@@ -2,9 +2,10 @@
 import threading
 import time
 
-from tandem import Tandem
+from tandem import Tandem, alone
 
 
+@alone
 def test_kill_9_while_trunks_are_written(binary):
     with Tandem(binary) as t:
         for round_ in range(5):

@@ -9,7 +9,7 @@ import urllib.request
 
 from hostile import Raw, authorization, challenges, metric, rtp
 from sip import Call, Carrier, header, sdp, status
-from tandem import Tandem, wait_for
+from tandem import Tandem, alone, wait_for
 from test_inbound import number_on_trunk
 from test_transports import tls_node
 from transports import Authority, Call as StreamCall
@@ -197,6 +197,7 @@ def test_handshakes_of_a_stranger_have_a_rate_and_a_carriers_have_none(binary):
         wait_for("the stranger's next one", 3, lambda: shakes("127.0.0.66", 1))
 
 
+@alone
 def test_a_flood_of_refusals_does_not_lock_out_who_would_be_accepted(binary):
     with Tandem(binary, ["sip.refusals=20/10s"]) as t:
         agent = t.deployed()

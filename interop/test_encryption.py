@@ -11,7 +11,7 @@ import urllib.request
 from baresip import Baresip
 from sip import Call, Carrier, Rtp, header, sdp, status
 from srtp import SUITES, Key, lines, on_the_wire, profile, secure, session, spy
-from tandem import Tandem, wait_for
+from tandem import Tandem, alone, wait_for
 from test_transports import tls_node
 from transports import Authority, Call as StreamCall, TlsCarrier
 
@@ -335,6 +335,7 @@ def dropped(t, reason):
         return int(re.search(rf'^tandem_rtp_dropped_total{{.*reason="{reason}".*}} (\d+)', answer.read().decode(), re.M).group(1))
 
 
+@alone
 def test_a_flood_of_packets_without_the_key_changes_nothing(binary):
     with Tandem(binary) as t:
         agent = t.deployed()

@@ -4,11 +4,12 @@ import random
 import socket
 
 from sip import Call, header, sdp, status
-from tandem import Tandem
+from tandem import Tandem, alone
 
 MUTATIONS = int(os.environ.get("MUTATIONS", "20000"))
 
 
+@alone
 def test_junk_leaves_the_process_up_and_the_next_call_answered(binary):
     with Tandem(binary) as t:
         agent = t.deployed()

@@ -6,7 +6,7 @@ from datetime import datetime
 from dialog import Ear, media_of
 from lossy import Lossy
 from sip import Call, header
-from tandem import Tandem, wait_for
+from tandem import Tandem, alone, wait_for
 from test_sipp import sipp
 
 LOSS = 5
@@ -22,6 +22,7 @@ def all_over(t):
     return lambda: not t.ok("GET", "/core/conversations?status=in_progress")
 
 
+@alone
 def test_every_call_in_is_set_up_and_ended_at_5_percent_loss(binary):
     with Lossy(LOSS) as lossy, node(binary, lossy) as t:
         calls = 300
@@ -39,6 +40,7 @@ def test_every_call_in_is_set_up_and_ended_at_5_percent_loss(binary):
         assert {c["status"] for c in ended if c not in unheard} == {"completed"}, [(c["status"], c["reason"]) for c in ended]
 
 
+@alone
 def test_every_call_out_is_set_up_and_ended_at_5_percent_loss(binary):
     with Lossy(LOSS) as lossy, node(binary, lossy) as t, tempfile.TemporaryDirectory() as directory:
         carrier = subprocess.Popen(lossy.command("sipp", "-sn", "uas", "-i", lossy.far, "-p", "5080", "-nostdin"), cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -70,6 +72,7 @@ def seconds(begun, ended):
     return (stamp(ended) - stamp(begun)).total_seconds()
 
 
+@alone
 def test_a_tone_is_heard_at_5_percent_loss(binary):
     with Lossy(LOSS) as lossy, node(binary, lossy) as t:
         agent = t.deployed()

@@ -14,7 +14,7 @@ import wave
 
 from audio import decode, level_db, pace, rtp, tone, total_db
 from sip import Call, header, sdp
-from tandem import Tandem, wait_for
+from tandem import Tandem, alone, wait_for
 
 ECHO = {"runtime": {"type": "echo"}}
 
@@ -66,6 +66,7 @@ def live(t):
     return wait_for("a live conversation", 3, lambda: t.ok("GET", "/core/conversations?status=in_progress"))[0]["id"]
 
 
+@alone
 def test_an_echo_is_exact_and_at_once_on_a_clean_line_and_whole_on_a_bad_one(binary):
     dice = random.Random(5)
     with Tandem(binary) as t:
@@ -87,6 +88,7 @@ def test_an_echo_is_exact_and_at_once_on_a_clean_line_and_whole_on_a_bad_one(bin
         call.bye()
 
 
+@alone
 def test_rtcp_reports_both_ways_and_the_round_trip(binary):
     with Tandem(binary) as t:
         control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

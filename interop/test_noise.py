@@ -6,7 +6,7 @@ import struct
 import time
 
 from sip import Call, decode_ulaw, encode_ulaw
-from tandem import Tandem
+from tandem import Tandem, alone
 
 NUMBER = "+14155550123"
 
@@ -86,6 +86,7 @@ def level(payloads):
 DIGIT = [(60, bytes([5, 10, 0, 160])), (61, bytes([5, 10, 1, 64])), (62, bytes([5, 0x8A, 1, 224])), (62, bytes([5, 0x8A, 1, 224]))]
 
 
+@alone
 def test_standard_takes_hiss_down_and_leaves_a_voice_and_digits(binary):
     with tandem(binary, "standard") as t:
         caller = call(t)
@@ -107,6 +108,7 @@ def test_standard_takes_hiss_down_and_leaves_a_voice_and_digits(binary):
         assert notes == ["noise_cancellation: standard"] * 2, notes
 
 
+@alone
 def test_high_takes_hum_down(binary):
     with tandem(binary, "high") as t:
         caller = call(t)

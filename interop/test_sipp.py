@@ -5,7 +5,7 @@ import os
 import subprocess
 import tempfile
 
-from tandem import Tandem, wait_for
+from tandem import Tandem, alone, wait_for
 
 
 def sipp(t, agent, rate, calls, limit=2000, *more, within=None):
@@ -17,6 +17,7 @@ def sipp(t, agent, rate, calls, limit=2000, *more, within=None):
         return done.returncode, int(last["SuccessfulCall(C)"]), int(last["FailedCall(C)"]), int(last["Retransmissions(C)"]) if "Retransmissions(C)" in last else 0
 
 
+@alone
 def test_sipp_at_200_calls_a_second(binary):
     with Tandem(binary) as t:
         assert sipp(t, t.deployed(), 200, 1000) == (0, 1000, 0, 0)

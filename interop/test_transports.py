@@ -9,7 +9,7 @@ import time
 
 import sip
 from sip import Carrier, header
-from tandem import Tandem, wait_for
+from tandem import Tandem, alone, wait_for
 from transports import Authority, Baresip, Call, Kamailio, Registrar, TlsCarrier, tls_call, tls_settings
 
 
@@ -366,6 +366,7 @@ def test_a_registrar_that_wants_longer_or_refuses(binary):
     assert header(brief.requests[-1], "Expires") == "0", brief.requests[-1]
 
 
+@alone
 def test_slow_and_half_open_peers_take_nobodys_place(binary):
     authority = Authority()
     with tls_node(binary, authority) as t:
