@@ -40,8 +40,7 @@ impl Routes {
 /// Whether an address is one of this machine's: only such a one can be bound. Loopback always is, and is asked about
 /// for each call whose peer is there.
 pub(crate) fn is_ours(address: IpAddr) -> bool {
-    address.is_loopback()
-        || !address.is_unspecified() && UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
+    address.is_loopback() || !address.is_unspecified() && UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
 }
 
 fn ask(peer: IpAddr) -> Option<IpAddr> {

@@ -25,9 +25,9 @@ pub use name_addr::{NameAddr, Via};
 pub use parse::Malformed;
 pub use peek::Peek;
 pub use replaces::Replaces;
+pub(crate) use scan::{find_outside, param, split_outside};
 pub use stream::{StreamItem, StreamParser};
 pub use uri::Uri;
-pub(crate) use scan::{find_outside, param, split_outside};
 
 /// Longest start line plus headers, in bytes.
 pub const MAX_HEAD: usize = 16 << 10;

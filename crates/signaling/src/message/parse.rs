@@ -276,15 +276,14 @@ fn start_line(
 ) -> Result<Message, Malformed> {
     let text = head.text.clone();
     let line = &text[from..to];
-    if let Some(rest) = line
-        .get(..4)
-        .filter(|p| p.eq_ignore_ascii_case("SIP/"))
-        .and_then(|_| cut(line, b' '))
-        .map(|(_, r)| r)
+    if let Some(rest) =
+        line.get(..4).filter(|p| p.eq_ignore_ascii_case("SIP/")).and_then(|_| cut(line, b' ')).map(|(_, r)| r)
     {
         return response(head, line, rest, from, to, problem, fatal);
     }
-    let (Some(first), Some(last)) = (memchr::memchr(b' ', line.as_bytes()), memchr::memrchr(b' ', line.as_bytes())) else {
+    let (Some(first), Some(last)) =
+        (memchr::memchr(b' ', line.as_bytes()), memchr::memrchr(b' ', line.as_bytes()))
+    else {
         return Err(Malformed::new("Bad Request Line"));
     };
     let (token, version) = (&line[..first], &line[last + 1..]);

@@ -40,8 +40,7 @@ impl<'a> Peek<'a> {
             if !matches!(line[0], b'c' | b'C' | b'i' | b'I' | b'f' | b'F' | b't' | b'T') {
                 continue;
             }
-            let Some((name, value)) = std::str::from_utf8(line).ok().and_then(|line| cut(line, b':'))
-            else {
+            let Some((name, value)) = std::str::from_utf8(line).ok().and_then(|line| cut(line, b':')) else {
                 continue;
             };
             let slot = match HeaderName::parse(name.trim_ascii_end()) {
