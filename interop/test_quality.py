@@ -2,7 +2,7 @@
 
 from line import Line, burst_ratio, jitter, mos, run
 from sip import Call
-from tandem import Tandem, wait_for
+from tandem import Tandem, alone, wait_for
 from test_media import answered, live, talk
 
 ECHO = {"runtime": {"type": "echo"}}
@@ -71,6 +71,7 @@ def sent(case, line, quality):
     return figures["jitter_ms"], sum(told) / len(told)
 
 
+@alone
 def test_loss_jitter_round_trip_and_mos_are_those_that_were_imposed(binary):
     with Tandem(binary) as t:
         agents = {"echo": t.deployed(ECHO), "tone": t.deployed(TONE)}
@@ -92,6 +93,7 @@ def test_loss_jitter_round_trip_and_mos_are_those_that_were_imposed(binary):
         raise AssertionError(f"jitter of {left} is wrong each time")
 
 
+@alone
 def test_what_is_told_of_a_second_is_of_that_second(binary):
     with Tandem(binary) as t:
         call = answered(t)
