@@ -95,6 +95,11 @@ class Line:
         self.sent, self.counted, self.report, self.ssrc = [], [], None, None
         self.first, self.highest, self.smoothed, self.before, self.reports = None, None, 0.0, None, []
 
+    def waits(self):
+        """How long a buffer waits for nearly every packet, in milliseconds: for all but one in thirty."""
+        late = sorted(at - due for at, due in self.sent)
+        return 1000 * (late[len(late) * 29 // 30] - late[0]) + 7
+
     def receive(self, sock):
         """Datagrams and when the kernel had them."""
         clocks = time.monotonic() - time.time()

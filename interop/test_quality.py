@@ -2,7 +2,7 @@
 
 from line import Line, burst_ratio, jitter, mos, run
 from sip import Call
-from tandem import Tandem, alone, wait_for
+from tandem import Skipped, Tandem, alone, wait_for
 from test_media import answered, live, talk
 
 ECHO = {"runtime": {"type": "echo"}}
@@ -25,9 +25,11 @@ LINES = [
 ]
 # A packet is filled for so long.
 PACKET = 20
-# How often a call is made anew whose jitter came out wrong: a node that this machine held up saw packets later than they
-# came. A figure that is wrong is wrong each time.
-ATTEMPTS = 3
+# A node that this machine holds up reads packets later than they came: by more milliseconds than these on a line without
+# impairment nothing that is timed can be shown. It is asked again, and so is one with a wrong figure; a figure that is
+# wrong by itself is wrong each time.
+HELD_UP = 4.0
+ATTEMPTS = 4
 
 
 def near(reported, imposed, least=0.0):
@@ -48,14 +50,13 @@ def measured(t, agents, cases):
 
 
 def received(case, line, quality):
-    codec, _, _, delay, trip = case
+    """What must be so on any machine; gives what depends on when packets were read, as (what, reported, imposed, least)."""
+    codec, _, _, _, trip = case
     figures, percent = quality["received"], 100 * len(line.lost) / line.packets
     assert (figures["expected"], figures["packets"]) == (line.packets, line.packets - len(line.lost)), (case, figures)
     assert near(figures["loss_percent"], percent, 0.005), (case, figures, percent)
-    # The buffer waits for nearly every packet.
-    expected = mos(codec, percent, burst_ratio(line.lost, line.packets), trip / 2 + PACKET + delay)
-    assert abs(figures["mos"] - expected) <= 0.2, (case, figures, expected)
-    return figures["jitter_ms"], jitter(line.sent)
+    expected = mos(codec, percent, burst_ratio(line.lost, line.packets), trip / 2 + PACKET + line.waits())
+    return [("jitter", figures["jitter_ms"], jitter(line.sent), 1.0), ("MOS", figures["mos"], expected, 0.2)]
 
 
 def sent(case, line, quality):
@@ -66,31 +67,39 @@ def sent(case, line, quality):
     assert loss == 0 or figures["packets"] < figures["expected"], (case, figures)
     # A receiver report says nothing of bursts.
     expected = mos(codec, percent, 1.0, trip / 2 + PACKET)
-    assert abs(figures["mos"] - expected) <= 0.2, (case, figures, expected)
     told = [smoothed for smoothed, *_ in line.reports]
-    return figures["jitter_ms"], sum(told) / len(told)
+    return [("jitter", figures["jitter_ms"], sum(told) / len(told), 1.0), ("MOS", figures["mos"], expected, 0.2)]
+
+
+def differs(figures, added):
+    """The figures that are not what was imposed, and what the machine adds of its own."""
+    within = {"jitter": 0.1, "round trip": 0.1, "MOS": 0.0}
+    return [f for f in figures if abs(f[1] - f[2]) > max(within[f[0]] * f[2], f[3]) + added.get(f[0], 0.0)]
 
 
 @alone
 def test_loss_jitter_round_trip_and_mos_are_those_that_were_imposed(binary):
     with Tandem(binary) as t:
         agents = {"echo": t.deployed(ECHO), "tone": t.deployed(TONE)}
-        wrong = [(number, (("echo", "tone")[number % 2], case)) for number, case in enumerate(case for case in LINES for _ in range(2))]
-        for attempt in range(ATTEMPTS):
-            left = []
-            for number, agent, line, quality in measured(t, agents, wrong):
-                case = LINES[number // 2]
-                reported, imposed = received(case, line, quality) if agent == "echo" else sent(case, line, quality)
-                trip = quality["rtt_ms"]
-                if case[4] or trip is not None:
-                    assert abs(trip - case[4]) <= max(0.1 * case[4], 20), (case, trip)
-                print(f"{agent} {case}: jitter {reported} of {imposed:.2f} ms, round trip {trip} ms, {quality['received']['mos']} and {(quality['sent'] or {}).get('mos')}")
-                if not near(reported, imposed, 1.0):
-                    left.append((number, (agent, case)))
-            if not left:
+        cases = [(agent, case) for case in LINES for agent in ("echo", "tone")]
+        left = list(range(2, len(cases)))
+        for _ in range(ATTEMPTS):
+            # The first two lines impair nothing: what they show is how much later than they came the node read its packets.
+            figures = {}
+            for number, agent, line, quality in measured(t, agents, [(n, cases[n]) for n in (0, 1, *left)]):
+                case = cases[number][1]
+                figures[number] = (received if agent == "echo" else sent)(case, line, quality)
+                figures[number].append(("round trip", quality["rtt_ms"] or 0.0, case[4], 5.0))
+                print(f"{agent} {case}:", ", ".join(f"{what} {reported} of {imposed:.2f}" for what, reported, imposed, _ in figures[number]))
+            added = {what: max(abs(f[1] - f[2]) for f in figures[0] + figures[1] if f[0] == what) for what in ("jitter", "round trip")}
+            held_up = max(added.values()) > HELD_UP
+            wrong = [number for number in left if differs(figures[number], added)]
+            if not wrong and not held_up:
                 return
-            wrong = left
-        raise AssertionError(f"jitter of {left} is wrong each time")
+            left = left if held_up else wrong
+        if held_up:
+            raise Skipped(f"this machine holds up what is timed: {added} ms on a line without impairment")
+        raise AssertionError([(cases[number], differs(figures[number], added)) for number in wrong])
 
 
 @alone
@@ -105,7 +114,8 @@ def test_what_is_told_of_a_second_is_of_that_second(binary):
         losses = [s["received"]["loss_percent"] for s in seconds]
         assert losses[0] == 0 and 15 <= losses[3] <= 25, losses
         assert [s["second"] for s in seconds] == list(range(len(seconds))), seconds
-        assert all(950 <= s["duration_ms"] <= 1500 for s in seconds[:-1]) and 0 < seconds[-1]["duration_ms"] <= 1500, seconds
+        assert all(500 <= s["duration_ms"] <= 1500 for s in seconds[:-1]) and 0 < seconds[-1]["duration_ms"] <= 1500, seconds
+        assert 245 <= sum(s["received"]["expected"] for s in seconds) <= 250, seconds
 
 
 def test_a_call_of_less_than_a_second_has_figures(binary):

@@ -20,11 +20,11 @@ const STREAMS: [(&str, u32, f64); 8] = [
     ("stereo-20", 20, 45.0),
 ];
 /// Where the two begin differs by the resamplers of both, in samples.
-const MAX_LAG: i64 = 64;
+const MAX_LAG: isize = 64;
 
 fn read(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/reference/opus").join(name);
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    std::fs::read(path).expect("a file of the reference")
 }
 
 fn packets(name: &str) -> Vec<Vec<u8>> {
@@ -44,11 +44,10 @@ fn reference(name: &str) -> Vec<f64> {
 }
 
 /// Signal to difference, in decibels, with `ours` so many samples later.
-fn likeness(ours: &[f64], theirs: &[f64], lag: i64) -> f64 {
+fn likeness(ours: &[f64], theirs: &[f64], lag: isize) -> f64 {
     let (mut signal, mut noise) = (0.0, 0.0);
     for (n, &their) in theirs.iter().enumerate() {
-        let at = i64::try_from(n).unwrap() + lag;
-        let Some(&our) = usize::try_from(at).ok().and_then(|at| ours.get(at)) else { continue };
+        let Some(&our) = n.checked_add_signed(lag).and_then(|at| ours.get(at)) else { continue };
         signal += their * their;
         noise += (their - our) * (their - our);
     }
