@@ -2,41 +2,9 @@
 //! a description.
 #![no_main]
 
-use std::time::{Duration, Instant};
-
 use libfuzzer_sys::fuzz_target;
-use media::offer_answer::{LocalMedia, OfferAnswer};
-use media::session::{Agent, Believed, Outbox, Session, SessionConfig};
 
-const OFFER: &[u8] = b"v=0\r\no=- 1 1 IN IP4 198.51.100.10\r\ns=-\r\nc=IN IP4 198.51.100.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
+#[path = "../../crates/media/tests/any_bytes.rs"]
+mod any_bytes;
 
-fuzz_target!(|bytes: &[u8]| {
-    let mut side = OfferAnswer::new(LocalMedia::default());
-    if let Ok((answer, _)) = side.answer(bytes) {
-        assert!(answer.starts_with(b"v=0\r\n"));
-    }
-    let _ = side.offer();
-    let _ = side.accept(bytes);
-
-    let Ok((_, negotiated)) = OfferAnswer::new(LocalMedia::default()).answer(OFFER) else { return };
-    let (remote, mut now) = (negotiated.remote, Instant::now());
-    let config = SessionConfig {
-        negotiated,
-        agent: Agent::Echo,
-        seed: [3; 16],
-        believed: Believed::default(),
-        initial_timeout: Duration::from_secs(30),
-        timeout: Duration::from_secs(15),
-        tap: true,
-        noise_cancellation: None,
-    };
-    let (mut session, mut out) = (Session::new(config, now), Outbox::default());
-    session.start(now);
-    for piece in bytes.chunks(60) {
-        now += Duration::from_millis(20);
-        session.handle_rtp(piece, remote, now, &mut out);
-        session.handle_timeout(now, &mut out);
-        out.clear();
-        while session.poll_event().is_some() {}
-    }
-});
+fuzz_target!(|bytes: &[u8]| any_bytes::run(bytes));

@@ -209,12 +209,13 @@ impl Session {
         }
     }
 
-    /// A re-INVITE of the peer. Its target has been refreshed.
+    /// A re-INVITE of the peer. Its target has been refreshed. One INVITE is under way at a time, even where a reliable
+    /// response has settled the first one's offer (RFC 3261 14.2).
     pub(super) fn reinvite(&mut self, request: Request, from: Hop, now: Instant) {
-        if self.offers() {
+        if self.offers() || self.invite_clients.iter().any(|client| client.is_pending()) {
             return self.reply(&request, StatusCode(491), &[], from, now);
         }
-        if self.is_offered() {
+        if self.is_offered() || self.invite_servers.iter().any(|server| server.pending().is_some()) {
             return self.busy(&request, from, now);
         }
         let sdp = request.sdp();

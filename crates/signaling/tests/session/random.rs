@@ -27,3 +27,11 @@ proptest! {
         sequence::run(calls, stream, &steps);
     }
 }
+
+/// Found by the fuzz target: one INVITE in an early dialog, then another, and neither was ever answered.
+#[test]
+fn invites_before_the_answer_are_all_answered() {
+    let early = Step::Response(0, 183, 0, 5);
+    let reinvite = |cseq, branch| Step::Request(0, cseq, branch, true, 0, 0);
+    sequence::run(true, true, &[early, reinvite(0, 0), reinvite(1, 1)]);
+}

@@ -145,3 +145,18 @@ fn only_the_next_response_in_order_is_acknowledged() {
     assert_eq!(link.last(Method::Prack).header(HeaderName::RAck), Some("1 1 INVITE"));
     assert_eq!(link.last(Method::Prack).to_tag(), Some("c"));
 }
+
+#[test]
+fn another_invite_before_the_answer_is_refused_even_where_the_first_is_settled() {
+    let (mut link, tag) = called(REQUIRED, OFFER);
+    link.tell(0.1, B, |b, now| assert!(b.progress(sdp("v=0 early"), now)));
+    link.run(0.2);
+    let number = rseq(&link);
+    link.say(A, &prack(&tag, 2, number, "\n"));
+    link.run(0.3);
+    link.say(A, &request("INVITE", 3, "3", &tag, OFFER));
+    link.run(0.4);
+    // RFC 3261 14.2
+    assert_eq!(link.heard().last().unwrap(), "500 INVITE (3)");
+    assert!(link.inbox.last().unwrap().header(HeaderName::RetryAfter).is_some());
+}
