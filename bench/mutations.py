@@ -10,6 +10,7 @@ import argparse
 import os
 import pathlib
 import random
+import re
 import secrets
 import socket
 import struct
@@ -188,11 +189,28 @@ def whole_call(t, agent, transport="udp"):
     call.rtp.talk(440, 0.4)
     heard = len(call.rtp.received)
     assert heard > 10, heard
-    call.socket.send(call.request("BYE", 2, branch=secrets.token_hex(6)))
-    while (answer := call.socket.receive(10)) and status(answer) != 200:
-        pass
-    assert answer, "no answer to BYE"
+    hang_up(call)
     return took
+
+
+def hang_up(call):
+    """BYE, and its answer. What the node itself asks meanwhile, such as a BYE that crosses ours, is answered."""
+    call.socket.send(call.request("BYE", 2, branch=secrets.token_hex(6)))
+    deadline = time.monotonic() + 10
+    while (left := deadline - time.monotonic()) > 0 and (message := call.socket.receive(left)):
+        if not message.startswith("SIP/2.0"):
+            call.socket.send(response(message))
+        elif header(message, "CSeq").endswith(" BYE"):
+            assert status(message) in (200, 481), message
+            return
+    raise AssertionError("no answer to BYE")
+
+
+def response(request):
+    """200 to a request, over the way that it came."""
+    vias = "".join(f"Via: {via}\r\n" for via in re.findall(r"^Via\s*:\s*(.*?)\r?$", request, re.M | re.I))
+    copied = "".join(f"{name}: {header(request, name)}\r\n" for name in ("From", "To", "Call-ID", "CSeq"))
+    return f"SIP/2.0 200 OK\r\n{vias}{copied}Content-Length: 0\r\n\r\n"
 
 
 def main():
