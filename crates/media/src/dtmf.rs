@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 /// An event without packets for this long has ended, its end packets lost.
 const SILENCE: Duration = Duration::from_millis(200);
+/// How late a packet of an event may come that another one has followed already.
+const LATE: Duration = Duration::from_secs(1);
 /// Longest duration reported, in milliseconds.
 const MAX_DURATION_MS: u32 = 5_000;
 const DIGITS: &[u8; 16] = b"0123456789*#ABCD";
@@ -36,6 +38,13 @@ struct Current {
     last_packet: Instant,
 }
 
+impl Current {
+    fn continues_in(&self, digit: char, timestamp: u32) -> bool {
+        let next = self.timestamp.wrapping_add(u16::MAX.into());
+        self.digit == digit && self.duration == u16::MAX && timestamp == next
+    }
+}
+
 /// Collects events of one stream.
 #[derive(Debug, Default)]
 pub struct Receiver {
@@ -56,7 +65,7 @@ impl Receiver {
     pub fn packet(&mut self, payload: &[u8], timestamp: u32, now: Instant) -> Option<Digit> {
         let [event, flags, high, low, ..] = *payload else { return None };
         let digit = char::from(*DIGITS.get(usize::from(event))?);
-        if self.reported == Some(timestamp) {
+        if self.is_over(timestamp) {
             return None;
         }
         let duration = u16::from_be_bytes([high, low]);
@@ -65,6 +74,11 @@ impl Receiver {
         match &mut self.current {
             Some(current) if current.timestamp == timestamp => {
                 current.duration = current.duration.max(duration);
+                current.last_packet = now;
+            }
+            // A key that is held longer than a duration can say goes on in the next segment (RFC 4733 2.5.1.3).
+            Some(current) if current.continues_in(digit, timestamp) => {
+                current.timestamp = timestamp;
                 current.last_packet = now;
             }
             other => {
@@ -78,6 +92,12 @@ impl Receiver {
             return Some(self.report(complete));
         }
         if ended { self.current.take().map(|current| self.report(current)) } else { None }
+    }
+
+    /// Whether a packet is of an event that was reported: of the last one, or of one before it that comes late.
+    fn is_over(&self, timestamp: u32) -> bool {
+        let late = u32::try_from(LATE.as_millis()).unwrap_or(u32::MAX).saturating_mul(self.per_ms.max(8));
+        self.reported.is_some_and(|reported| reported.wrapping_sub(timestamp) < late)
     }
 
     /// When the current event is taken for ended.
@@ -118,6 +138,30 @@ mod tests {
             assert_eq!(receiver.packet(&event(5, true, 800), 1_000, now), None);
         }
         assert_eq!(receiver.packet(&event(5, true, 800), 9_000, now), digit);
+    }
+
+    #[test]
+    fn a_copy_that_comes_after_the_next_digit_is_no_digit() {
+        let (mut receiver, now) = (Receiver::default(), Instant::now());
+        let five = Some(Digit { digit: '5', duration_ms: 100 });
+        assert_eq!(receiver.packet(&event(5, true, 800), 4_000_000_000, now), five);
+        assert!(receiver.packet(&event(6, true, 400), 4_000_001_600, now).is_some());
+        assert_eq!(receiver.packet(&event(5, true, 800), 4_000_000_000, now), None);
+        // Another stream counts from elsewhere.
+        assert_eq!(receiver.packet(&event(5, true, 800), 3_000_000_000, now), five);
+    }
+
+    #[test]
+    fn a_key_that_is_held_for_long_is_one_digit() {
+        let (mut receiver, now) = (Receiver::default(), Instant::now());
+        let first = u32::MAX - 100;
+        assert_eq!(receiver.packet(&event(1, false, 60_000), first, now), None);
+        assert_eq!(receiver.packet(&event(1, false, u16::MAX), first, now), None);
+        let second = first.wrapping_add(65_535);
+        assert_eq!(receiver.packet(&event(1, false, 400), second, now), None);
+        let whole = Some(Digit { digit: '1', duration_ms: MAX_DURATION_MS });
+        assert_eq!(receiver.packet(&event(1, true, 800), second, now), whole);
+        assert_eq!(receiver.packet(&event(1, true, 800), second, now), None);
     }
 
     #[test]
