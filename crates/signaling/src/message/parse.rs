@@ -100,10 +100,7 @@ pub(super) fn parse_head(
     if head.len() > MAX_HEAD {
         return Err(Malformed { status: StatusCode(413), ..Malformed::new("Headers Too Long") });
     }
-    let head = unfold(head);
-    let Ok(text) = ByteString::try_from(head) else {
-        return Err(Malformed::new("Headers Are Not UTF-8"));
-    };
+    let (text, replaced) = text_of(unfold(head));
     let lines = Lines { text: &text, at: 0 };
     let mut problem = None;
     let mut fields: SmallVec<[Field; 16]> = SmallVec::new();
@@ -127,7 +124,12 @@ pub(super) fn parse_head(
             break;
         }
         match field(line, from) {
-            Some(field) => fields.push(field),
+            Some(field) => {
+                if replaced && identifies(field.name) && line.contains(char::REPLACEMENT_CHARACTER) {
+                    problem.get_or_insert(NOT_UTF_8);
+                }
+                fields.push(field);
+            }
             None => {
                 problem.get_or_insert("Bad Header Line");
             }
@@ -137,6 +139,9 @@ pub(super) fn parse_head(
         Head { text: text.clone(), fields, body: Bytes::new(), cseq: None, from_tag: None, to_tag: None };
     parsed.from_tag = tag_of(&parsed, HeaderName::From);
     parsed.to_tag = tag_of(&parsed, HeaderName::To);
+    if replaced && is_obscured(&parsed, &text[start.0..start.1]) {
+        problem.get_or_insert(NOT_UTF_8);
+    }
     let mut length = None;
     for value in parsed.headers(HeaderName::ContentLength) {
         match (content_length(value), length) {
@@ -163,6 +168,45 @@ pub(super) fn parse_head(
         }
     }
     start_line(parsed, start, problem, status, fatal)
+}
+
+const NOT_UTF_8: &str = "Headers Are Not UTF-8";
+
+/// The head as text, and whether something in it had to be replaced: older PBXs write names in Latin-1.
+fn text_of(head: Bytes) -> (ByteString, bool) {
+    // Sharing the bytes costs nothing; a second look at them is for the rare head that is no text.
+    ByteString::try_from(head.clone())
+        .map_or_else(|_| (String::from_utf8_lossy(&head).into_owned().into(), true), |text| (text, false))
+}
+
+/// Whether something was replaced where it matters: in a request line, or in From or To behind the display name.
+fn is_obscured(head: &Head, start: &str) -> bool {
+    let replaced = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);
+    let is_request = !start.get(..4).is_some_and(|version| version.eq_ignore_ascii_case("SIP/"));
+    let hides = |name, tag: Option<&str>| {
+        let value = head.header(name).unwrap_or_default();
+        let behind = value.get(value.rfind('<').unwrap_or(0)..).unwrap_or(value);
+        replaced(value) && (replaced(behind) || NameAddr::parse(behind).and_then(|named| named.tag()) != tag)
+    };
+    (is_request && replaced(start))
+        || hides(HeaderName::From, head.from_tag())
+        || hides(HeaderName::To, head.to_tag())
+}
+
+/// Whether a header says whose message it is or where it goes, so that it is taken as it stands or not at all.
+fn identifies(name: HeaderName) -> bool {
+    matches!(
+        name,
+        HeaderName::Via
+            | HeaderName::CallId
+            | HeaderName::CSeq
+            | HeaderName::Route
+            | HeaderName::RecordRoute
+            | HeaderName::ContentLength
+            | HeaderName::MaxForwards
+            | HeaderName::Authorization
+            | HeaderName::Replaces
+    )
 }
 
 /// Where a header's tag stands in the head: nearly every look-up of a call asks for it.

@@ -24,10 +24,10 @@ impl<'a> Peek<'a> {
         let rest = datagram.get(start..)?;
         let head = rest.get(..MAX_HEAD).unwrap_or(rest);
         let mut lines = lines(head);
-        let first = std::str::from_utf8(lines.next()?).ok()?;
+        let first = lines.next()?;
         let mut peek = Self { request: None, call_id: None, from: None, to: None, folded: false };
-        if !first.get(..8).is_some_and(|version| version.eq_ignore_ascii_case("SIP/2.0 ")) {
-            let (method, rest) = cut(first, b' ')?;
+        if !first.get(..8).is_some_and(|version| version.eq_ignore_ascii_case(b"SIP/2.0 ")) {
+            let (method, rest) = cut(std::str::from_utf8(first).ok()?, b' ')?;
             let (uri, version) = rest.rsplit_once(' ')?;
             if !version.eq_ignore_ascii_case("SIP/2.0") {
                 return None;
@@ -40,9 +40,7 @@ impl<'a> Peek<'a> {
             if !matches!(line[0], b'c' | b'C' | b'i' | b'I' | b'f' | b'F' | b't' | b'T') {
                 continue;
             }
-            let Some((name, value)) = std::str::from_utf8(line).ok().and_then(|line| cut(line, b':')) else {
-                continue;
-            };
+            let Some((name, value)) = named(line) else { continue };
             let slot = match HeaderName::parse(name.trim_ascii_end()) {
                 HeaderName::CallId => &mut peek.call_id,
                 HeaderName::From => &mut peek.from,
@@ -85,6 +83,18 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// The name and value of a header line. Of one that is not UTF-8 what follows the display name, which is where other
+/// character sets stand.
+fn named(line: &[u8]) -> Option<(&str, &str)> {
+    let (name, value) = line.split_at(memchr::memchr(b':', line)?);
+    let value = value.get(1..)?;
+    let text = std::str::from_utf8(value).or_else(|_| {
+        let at = memchr::memrchr(b'<', value).unwrap_or(0);
+        std::str::from_utf8(value.get(at..).unwrap_or(value))
+    });
+    Some((std::str::from_utf8(name).ok()?, text.ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +109,14 @@ mod tests {
         assert!(!peek.folded);
         let response = Peek::of(b"sip/2.0 200 OK\r\nCall-ID: x\r\nTo:\r\n <sip:a@b>\r\n\r\n").unwrap();
         assert_eq!((response.request, response.call_id(), response.folded), (None, Some("x"), true));
+    }
+
+    #[test]
+    fn a_name_in_latin_1_hides_no_tag() {
+        let bytes = b"BYE sip:us@h SIP/2.0\r\nFrom: \"M\xfcller\" <sip:a@b>;tag=f\r\nTo: \xff<sip:us@h>;tag=t\r\nCall-ID: x\xff\r\n\r\n";
+        let peek = Peek::of(bytes).unwrap();
+        assert_eq!((peek.from().unwrap().tag(), peek.to().unwrap().tag()), (Some("f"), Some("t")));
+        assert_eq!(peek.call_id(), None);
     }
 
     #[test]
