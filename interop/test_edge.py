@@ -7,8 +7,9 @@ import struct
 import time
 import urllib.request
 
+from bots import Bots, Stream, tone, ulaw
 from hostile import Raw, authorization, challenges, metric, rtp
-from sip import Call, Carrier, header, sdp, status
+from sip import Call, Carrier, decode_ulaw, header, sdp, status
 from tandem import Tandem, alone, wait_for
 from test_inbound import number_on_trunk
 from test_transports import tls_node
@@ -384,14 +385,24 @@ def test_a_failed_call_out_tells_why_in_its_trace(binary):
 
 
 def test_strangers_rtp_leaks_nothing_and_gets_nothing_in(binary):
-    """From before the answer to the end, from another address, with the true SSRC and sequence: RTP, digits, RTCP BYE."""
-    calls = int(os.environ.get("SPRAYED_CALLS", "20"))
+    """From before the answer to the end, from another address, with the true SSRC and sequence: RTP, digits, RTCP BYE.
+    Every second call is a bot's, which speaks, and would hear what gets in and be told of its digits."""
+    calls, streams = int(os.environ.get("SPRAYED_CALLS", "20")), []
+
+    async def listens(connection):
+        streams.append(await Stream(connection).begin())
+        await streams[-1].say(ulaw(tone(700, 0.5)))
+        await streams[-1].rest()
+    bots = Bots(listens)
     with Tandem(binary, ["media.ports=21000-25999"]) as t:
         number_on_trunk(t, ["127.0.0.1"])
+        number_on_trunk(t, ["127.0.0.1"], "+14155550101", publish=False)
+        t.agent({"runtime": {"type": "media_stream", "url": bots.url}}, ["+14155550101"])
         spray = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         spray.bind(("127.0.0.66", 0))
-        for _ in range(calls):
-            call = Call(t.udp, NUMBER)
+        for turn in range(calls):
+            echoes = turn % 2 == 0
+            call = Call(t.udp, NUMBER if echoes else "+14155550101")
             assert call.final() == 200
             digit = lambda n: rtp(bytes([5, 0x8A, 3, 32]), n, n * 160, 7, 101)
             bye = struct.pack("!BBHI", 0x81, 203, 1, 7)
@@ -402,12 +413,15 @@ def test_strangers_rtp_leaks_nothing_and_gets_nothing_in(binary):
                 call.rtp.socket.sendto(rtp(b"\xd5" * 160, n, n * 160, 7), call.rtp.remote)
                 for packet in (rtp(b"\x00" * 160, n + 1, n * 160 + 160, 7), digit(n + 1), bye):
                     spray.sendto(packet, call.rtp.remote)
-                call.rtp.listen(time.monotonic() + 0.004)
+                call.rtp.listen(time.monotonic() + (0.004 if echoes else 0.02))
             # Their own BYE on the RTCP port and from the true peer ends no call either.
             call.rtp.socket.sendto(bye, call.rtp.remote)
             call.rtp.socket.sendto(bye, (call.rtp.remote[0], call.rtp.remote[1] + 1))
             call.rtp.listen(time.monotonic() + 0.05)
-            assert call.rtp.received == [b"\xd5" * 160] * 10, len(call.rtp.received)
+            if echoes:
+                assert call.rtp.received == [b"\xd5" * 160] * 10, len(call.rtp.received)
+            else:
+                assert call.rtp.received, "the bot is not heard"
             call.bye()
         spray.setblocking(False)
         try:
@@ -416,6 +430,12 @@ def test_strangers_rtp_leaks_nothing_and_gets_nothing_in(binary):
             pass
         # Half of them RTP proper from a source that is not believed, and at least those are counted.
         wait_for("the counter", 3, lambda: metric(t, "rtp_dropped_total", reason="src_mismatch") >= calls * 18 * 2)
+        wait_for("the calls' end", 5, lambda: metric(t, "calls_active") == 0)
+        bots.check()
+        assert len(streams) == calls // 2 and not any(stream.digits for stream in streams), [s.digits for s in streams]
+        # The true peer speaks softly, and the stranger at full scale.
+        loudest = [max((abs(decode_ulaw(b)) for b in stream.heard), default=0) for stream in streams]
+        assert all(200 < loud < 3_000 for loud in loudest), loudest
 
 
 def test_a_victim_that_sdp_names_gets_no_flood(binary):
