@@ -64,7 +64,7 @@ struct Call {
     hop: Hop,
     config: Arc<AgentConfig>,
     conversation: Conversation,
-    /// An agent version was asked to take the call.
+    /// An agent version was asked to take the call: it is a conversation.
     began: bool,
     /// Caller and callee as received, and the rules that let the call in, for its decision record.
     from: String,
@@ -130,12 +130,18 @@ struct Registered {
     keys: Vec<Key>,
 }
 
-impl Drop for Registered {
-    fn drop(&mut self) {
-        for &key in &self.keys {
+impl Registered {
+    fn take_off(&mut self) {
+        for key in self.keys.drain(..) {
             self.edge.calls.remove_dialog(key);
             self.edge.traces.forget(key);
         }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.take_off();
     }
 }
 
@@ -396,6 +402,7 @@ impl Call {
             Event::Refer { target } => self.on_refer(&target, now),
             Event::Referral(referral) => self.on_referral(referral, now),
             Event::Confirmed { sdp } => {
+                self.prove_source();
                 if self.offered {
                     self.take_answer(sdp.as_deref(), now);
                 }

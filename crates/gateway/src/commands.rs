@@ -86,7 +86,7 @@ fn hand_on<T>(edge: &Edge, id: ConversationId, reply: Reply<T>, input: impl FnOn
 }
 
 fn start(edge: &Arc<Edge>, originate: Box<Originate>) -> Result<(), CallError> {
-    if edge.is_draining() {
+    if edge.is_draining() || edge.load.is_over(None, Instant::now()) {
         return Err(CallError::Busy);
     }
     let permit = edge.call_limit.take(1).ok_or(CallError::Busy)?;

@@ -25,6 +25,8 @@ counters! {
     DroppedBusy = "sip_rx_dropped_total" {"reason": "strangers_exceeded"},
     /// A call that does not keep up with its own messages.
     DroppedCallQueue = "sip_rx_dropped_total" {"reason": "call_queue_full"},
+    /// INVITEs while signalling is so far behind that telling them so would be too much.
+    DroppedOverload = "sip_rx_dropped_total" {"reason": "overload"},
     /// A message of a call from outside its trunk's list.
     DroppedSource = "sip_rx_dropped_total" {"reason": "src_mismatch"},
     /// A response or ACK to nothing of ours.
@@ -47,6 +49,8 @@ counters! {
     RejectedMedia = "sip_rejected_total" {"reason": "media"},
     /// INVITEs over a limit of the node.
     RejectedLimit = "sip_rejected_total" {"reason": "limit"},
+    /// INVITEs while signalling is behind with its work.
+    RejectedOverload = "sip_rejected_total" {"reason": "overload"},
     /// INVITEs while draining.
     RejectedDraining = "sip_rejected_total" {"reason": "draining"},
     /// In-dialog requests without a dialog.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use cluster::{Cluster, SipPresence};
-use signaling::{Hop, Identity, Message, Transport};
+use signaling::{Hop, Identity, Message, Request, Transport};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Budget, CallLimit, SourceLimit, TrunkLimits};
@@ -20,6 +20,7 @@ use crate::directory::DirectoryHandle;
 use crate::hep::Hep;
 use crate::inbound_auth::InboundDigest;
 use crate::lane::Lanes;
+use crate::load::Load;
 use crate::media_shard::MediaShards;
 use crate::record::{RecentRefusals, Records, RefusalLog};
 use crate::recording::Recordings;
@@ -62,6 +63,9 @@ pub(crate) struct Edge {
     pub(crate) refusal_log: RefusalLog,
     pub(crate) inbound_digest: InboundDigest,
     pub(crate) call_limit: Arc<CallLimit>,
+    pub(crate) load: Load,
+    /// Calls of strangers that are over and still absorb what is repeated.
+    pub(crate) lingering: Arc<CallLimit>,
     pub(crate) trunk_limits: Arc<TrunkLimits>,
     /// Calls out to routing webhooks.
     pub(crate) webhooks: Webhooks,
@@ -126,6 +130,21 @@ impl Edge {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether the refusal of an INVITE is written down: once for its retransmissions, and not too many a second.
+    pub(crate) fn may_write_down(&self, request: &Request, hop: Hop, now: Instant) -> bool {
+        let branch = request.top_via().and_then(|via| via.branch()).unwrap_or_default();
+        if !self.refused.is_new(request.call_id(), branch, hop.remote) {
+            return false;
+        }
+        let listed = self.directory.load().lists(hop.remote.ip());
+        let budget = if listed { &self.listed_records } else { &self.stranger_records };
+        let written = budget.take(now);
+        if !written {
+            self.counters.count(Counter::DecisionsSkipped);
+        }
+        written
     }
 
     /// Our side of a new session over `hop`.

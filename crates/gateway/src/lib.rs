@@ -18,6 +18,7 @@ mod inbound_auth;
 mod inbound_routing;
 mod lane;
 mod listener;
+mod load;
 mod media_shard;
 mod outbound;
 mod probe;
@@ -204,6 +205,8 @@ impl Gateway {
                 now,
             ),
             call_limit: admission::CallLimit::new(settings.max_calls),
+            lingering: admission::CallLimit::new(strangers::LINGERING),
+            load: load::Load::new(settings.udp.len(), now),
             trunk_limits: Arc::default(),
             webhooks: webhook::Webhooks::new(settings.private_targets.clone()),
             refused: record::RecentRefusals::default(),
@@ -229,6 +232,7 @@ impl Gateway {
             tokio::spawn(audiosocket::server::serve(Arc::clone(&edge), listener));
         }
         tokio::spawn(watch_certificates(Arc::clone(&edge)));
+        tokio::spawn(load::watch(Arc::clone(&edge)));
         tokio::spawn(registration::serve(Arc::clone(&edge)));
         tokio::spawn(commands::serve(Arc::clone(&edge), inbox));
         edge.cluster.set_sip_presence(edge.presence());

@@ -5,7 +5,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use model::{InboundAuth, RuleResult, Step, Trunk};
-use signaling::{HeaderName, Hop, Malformed, Message, Method, Replaces, Request, StatusCode, stateless};
+use signaling::{
+    HeaderName, Hop, Malformed, Message, Method, Replaces, Request, StatusCode, Transmit, Transport,
+    stateless,
+};
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
@@ -62,7 +65,10 @@ pub(crate) fn handle_message(edge: &Arc<Edge>, message: Message, hop: Hop) -> bo
             refuse(edge, &request, StatusCode(481), None, &[], hop, Counter::RejectedNoDialog);
         }
         Method::Invite => return invite(edge, request, hop),
-        Method::Cancel => refuse(edge, &request, StatusCode(481), None, &[], hop, Counter::RejectedNoDialog),
+        // What is only of use inside a dialog, and names none.
+        Method::Cancel | Method::Bye | Method::Update | Method::Info | Method::Prack | Method::Notify => {
+            refuse(edge, &request, StatusCode(481), None, &[], hop, Counter::RejectedNoDialog)
+        }
         Method::Options => options(edge, &request, hop),
         _ => refuse(
             edge,
@@ -87,8 +93,27 @@ fn options(edge: &Arc<Edge>, request: &Request, hop: Hop) {
         edge.counters.count(dropped);
         return;
     }
-    let answer = stateless::options(request, hop, &edge.key, !edge.is_draining());
-    let _ = edge.send(answer.hop, answer.bytes);
+    let status = StatusCode(if edge.is_draining() { 503 } else { 200 });
+    send(edge, stateless::respond(request, status, None, capabilities(edge, request, hop), hop, &edge.key));
+}
+
+/// What an answer to OPTIONS tells of us. By UDP a stranger's source may be forged, and more must not go there than what
+/// came: there what does not fit beside what every answer has is left out, the last first.
+fn capabilities(edge: &Edge, request: &Request, hop: Hop) -> &'static [(&'static str, &'static str)] {
+    let all: &[(&str, &str)] = &stateless::CAPABILITIES;
+    if hop.transport.is_reliable() || edge.directory.load().lists(hop.remote.ip()) {
+        return all;
+    }
+    let bare = stateless::respond(request, StatusCode(200), None, &[], hop, &edge.key).bytes.len();
+    let asked: usize = request.raw().iter().map(|part| part.len()).sum();
+    let mut room = asked.saturating_sub(bare);
+    let fits = all.iter().take_while(|(name, value)| {
+        let line = name.len() + value.len() + ": \r\n".len();
+        let fits = line <= room;
+        room = room.saturating_sub(line);
+        fits
+    });
+    all.get(..fits.count()).unwrap_or_default()
 }
 
 /// Answers without keeping anything, when its source may be answered.
@@ -106,18 +131,10 @@ fn refuse(
         edge.counters.count(dropped);
         return;
     }
-    send_refusal(edge, request, status, reason, headers, hop);
+    send(edge, stateless::respond(request, status, reason, headers, hop, &edge.key));
 }
 
-fn send_refusal(
-    edge: &Edge,
-    request: &Request,
-    status: StatusCode,
-    reason: Option<&str>,
-    headers: &[(&str, &str)],
-    hop: Hop,
-) {
-    let answer = stateless::respond(request, status, reason, headers, hop, &edge.key);
+fn send(edge: &Edge, answer: Transmit) {
     let _ = edge.send(answer.hop, answer.bytes);
 }
 
@@ -151,7 +168,7 @@ fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) -> bool {
             return false;
         }
     };
-    let permit = match place(edge, route.trunk.as_deref()) {
+    let permit = match place(edge, route.trunk.as_deref(), Some(hop.transport)) {
         Ok(permit) => permit,
         Err((refused, step, counter)) => {
             verdict.steps.push(step);
@@ -226,46 +243,56 @@ fn refuse_for(
         edge.answers(source, now)
     };
     let silent = refused.silent || answered.is_err();
-    let answer = (!silent).then(|| {
-        let challenges = refused.challenge.zip(verdict.trunk.as_ref()).map(|(challenge, trunk)| {
-            edge.inbound_digest.challenge(hop, trunk, challenge == Challenge::Stale, now)
-        });
-        // With Retry-After the carrier avoids the whole node (RFC 3261 21.5.4): only for what is the node's.
-        let mut headers: SmallVec<[(&str, &str); 2]> = SmallVec::new();
-        if is_the_nodes(refused) {
-            headers.push(("Retry-After", "5"));
+    let answer = (!silent).then(|| refusal(edge, request, verdict, refused, hop, now));
+    if verdict.organization_id.is_some()
+        && answered != Err(Counter::DroppedMuted)
+        && edge.may_write_down(request, hop, now)
+    {
+        let mut record = verdict.record(refused, &edge.settings.node_name, hop, request.call_id());
+        let local = edge.local(hop);
+        record.messages.push(traces::refused(false, hop, local, &request.raw().concat()));
+        if let Some(answer) = &answer {
+            record.messages.push(traces::refused(true, answer.hop, local, &answer.bytes));
         }
-        for challenge in challenges.iter().flatten() {
-            headers.push(("WWW-Authenticate", challenge));
-        }
-        stateless::respond(request, StatusCode(refused.status), None, &headers, hop, &edge.key)
-    });
-    let branch = request.top_via().and_then(|via| via.branch()).unwrap_or_default();
-    if verdict.organization_id.is_some() && edge.refused.is_new(request.call_id(), branch, hop.remote) {
-        let budget = if listed { &edge.listed_records } else { &edge.stranger_records };
-        if answered != Err(Counter::DroppedMuted) && budget.take(now) {
-            let mut record = verdict.record(refused, &edge.settings.node_name, hop, request.call_id());
-            let local = edge.local(hop);
-            record.messages.push(traces::refused(false, hop, local, &request.raw().concat()));
-            if let Some(answer) = &answer {
-                record.messages.push(traces::refused(true, answer.hop, local, &answer.bytes));
-            }
-            edge.refusal_log.refused(&record, now);
-            edge.records.decision(record);
-        } else {
-            edge.counters.count(Counter::DecisionsSkipped);
-        }
+        edge.refusal_log.refused(&record, now);
+        edge.records.decision(record);
     }
     match answer {
-        Some(answer) => {
-            let _ = edge.send(answer.hop, answer.bytes);
-        }
+        Some(answer) => send(edge, answer),
         None => edge.counters.count(answered.err().unwrap_or(Counter::DroppedUnknownSource)),
     }
 }
 
+/// The answer that a refusal is.
+fn refusal(
+    edge: &Edge,
+    request: &Request,
+    verdict: &Verdict,
+    refused: &Refused,
+    hop: Hop,
+    now: Instant,
+) -> Transmit {
+    let challenges = refused.challenge.zip(verdict.trunk.as_ref()).map(|(challenge, trunk)| {
+        edge.inbound_digest.challenge(hop, trunk, challenge == Challenge::Stale, now)
+    });
+    // With Retry-After the carrier avoids the whole node (RFC 3261 21.5.4): only for what is the node's.
+    let mut headers: SmallVec<[(&str, &str); 2]> = SmallVec::new();
+    if is_the_nodes(refused) {
+        headers.push(("Retry-After", "5"));
+    }
+    for challenge in challenges.iter().flatten() {
+        headers.push(("WWW-Authenticate", challenge));
+    }
+    stateless::respond(request, StatusCode(refused.status), None, &headers, hop, &edge.key)
+}
+
 const DRAINING: Refused =
     inbound::refused(503, "draining", "The node takes no new calls: it is being stopped.");
+const OVERLOADED: Refused = inbound::refused(
+    503,
+    "node_overloaded",
+    "The node is behind with its work: give it more processor, or spread the calls over more nodes.",
+);
 const NODE_FULL: Refused = inbound::refused(
     503,
     "node_full",
@@ -283,7 +310,7 @@ const TRUNK_RATE: Refused = inbound::refused(
 );
 
 fn is_the_nodes(refused: &Refused) -> bool {
-    [DRAINING.reason, NODE_FULL.reason].contains(&refused.reason)
+    [DRAINING.reason, OVERLOADED.reason, NODE_FULL.reason].contains(&refused.reason)
 }
 
 /// What stands against one more call.
@@ -323,17 +350,31 @@ fn draining() -> NoPlace {
     no_place(DRAINING, "draining", "the node is being stopped".to_owned(), Counter::RejectedDraining)
 }
 
+/// What stands against any call whatever its trunk.
+fn closed(edge: &Edge, by: Option<Transport>) -> Result<(), NoPlace> {
+    if edge.is_draining() {
+        return Err(draining());
+    }
+    if edge.load.is_over(by, Instant::now()) {
+        let detail = "messages have waited to be read for a quarter of a second and longer".to_owned();
+        return Err(no_place(OVERLOADED, "overload", detail, Counter::RejectedOverload));
+    }
+    Ok(())
+}
+
 /// What a call takes of the node.
 fn weight(edge: &Edge, trunk: Option<&Trunk>) -> u32 {
     let denoised = trunk.and_then(|trunk| inbound::noise_cancellation(&edge.settings, trunk));
     denoised.map_or(1, |_| DENOISED_CALL)
 }
 
-/// A place for a call, on the node and on its trunk.
-pub(crate) fn place(edge: &Edge, trunk: Option<&Trunk>) -> Result<CallPermit, NoPlace> {
-    if edge.is_draining() {
-        return Err(draining());
-    }
+/// A place for a call, on the node and on its trunk. It comes by a transport, or is ours.
+pub(crate) fn place(
+    edge: &Edge,
+    trunk: Option<&Trunk>,
+    by: Option<Transport>,
+) -> Result<CallPermit, NoPlace> {
+    closed(edge, by)?;
     let permit = edge.call_limit.take(weight(edge, trunk)).ok_or_else(|| node_full(edge))?;
     let on_trunk = trunk.map(|trunk| edge.trunk_limits.take(trunk, Instant::now())).transpose();
     Ok(permit.on_trunk(on_trunk.map_err(trunk_full)?))
@@ -341,9 +382,7 @@ pub(crate) fn place(edge: &Edge, trunk: Option<&Trunk>) -> Result<CallPermit, No
 
 /// Whether a call would get a place.
 pub(crate) fn would_place(edge: &Edge, trunk: Option<&Trunk>) -> Result<(), NoPlace> {
-    if edge.is_draining() {
-        return Err(draining());
-    }
+    closed(edge, None)?;
     if !edge.call_limit.would_take(weight(edge, trunk)) {
         return Err(node_full(edge));
     }

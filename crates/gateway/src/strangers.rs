@@ -17,6 +17,10 @@ pub(crate) const REFUSALS_PER_SECOND: u32 = 1_000;
 /// Decision records of strangers' INVITEs in a second; further ones go unwritten.
 pub(crate) const RECORDS_PER_SECOND: u32 = 50;
 
+/// Calls of strangers that are over and absorb what is repeated, at once; those beyond it absorb nothing. Of a caller
+/// who acknowledges nothing half a minute is kept, so a flood of them would have no other end.
+pub(crate) const LINGERING: u32 = 16_384;
+
 /// What an INVITE's address says of it.
 enum Addressed {
     /// Nobody of ours.

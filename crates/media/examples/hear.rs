@@ -74,7 +74,7 @@ fn hear(start: Instant, arrivals: &[(Instant, Vec<u8>)]) -> Result<Vec<i16>, Box
         },
         agent: Agent::Silent,
         seed: [1; 16],
-        believed: Believed { signalling_source: None, media_addresses: Vec::new(), stale: None },
+        believed: Believed::default(),
         initial_timeout: Duration::from_secs(30),
         timeout: Duration::from_secs(15),
         tap: true,

@@ -6,7 +6,7 @@ use crate::hop::{Hop, Transmit};
 use crate::message::{HeaderName, Method, Request, ResponseBuilder, StatusCode};
 
 /// Methods we take.
-pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK, REFER, NOTIFY";
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, MESSAGE, PRACK, REFER, NOTIFY";
 /// Option tags we support (RFC 3262, 4028, 3891, 4488).
 pub const SUPPORTED: &str = "100rel, timer, replaces, norefersub";
 /// Bodies of an INVITE that we take.
@@ -14,6 +14,10 @@ pub const ACCEPT: &str = "application/sdp";
 /// Bodies of any request that we take.
 pub(crate) const ACCEPT_ANY: &str =
     "application/sdp, message/sipfrag, application/dtmf-relay, application/dtmf";
+
+/// What an answer to OPTIONS says that we can (RFC 3261 11.2).
+pub const CAPABILITIES: [(&str, &str); 3] =
+    [("Allow", ALLOW), ("Accept", ACCEPT_ANY), ("Supported", SUPPORTED)];
 
 /// Where the response to a request goes (RFC 3261 18.2.2, RFC 3581): the connection it came by; over UDP its source,
 /// at the source port when `rport` was asked for, else at the port the Via names. What the Via says of its transport
@@ -51,20 +55,6 @@ pub fn respond(
     Transmit { hop: response_hop(request, from), bytes: response.build() }
 }
 
-/// The answer to OPTIONS outside a dialog (RFC 3261 11.2): 200 with what we can, or 503 while we take no calls.
-#[must_use]
-pub fn options(request: &Request, from: Hop, key: &[u8; 16], available: bool) -> Transmit {
-    let status = StatusCode(if available { 200 } else { 503 });
-    let headers = [("Allow", ALLOW), ("Accept", ACCEPT_ANY), ("Supported", SUPPORTED)];
-    respond(request, status, None, &headers, from, key)
-}
-
-/// Whether an ACK acknowledges a refusal of [`respond`]; there is nothing to be done about it.
-#[must_use]
-pub fn is_ack_of_refusal(ack: &Request, key: &[u8; 16]) -> bool {
-    ack.method() == Method::Ack && ack.to_tag().is_some_and(|tag| tag == derived_tag(ack, key))
-}
-
 fn derived_tag(request: &Request, key: &[u8; 16]) -> String {
     let mut hash = Sha256::new();
     hash.update(key);
@@ -73,7 +63,8 @@ fn derived_tag(request: &Request, key: &[u8; 16]) -> String {
         hash.update([0]);
     }
     hash.update(request.cseq().number.to_be_bytes());
-    hex(&hash.finalize()[..8])
+    // 32 bits, as RFC 3261 19.3 asks for at least.
+    hex(&hash.finalize()[..4])
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

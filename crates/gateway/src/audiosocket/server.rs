@@ -81,7 +81,7 @@ async fn asked(edge: Arc<Edge>, mut frames: Frames, agent: AgentId, peer: Socket
     let mut verdict = inbound::decide_agent(&edge.directory.load(), &edge.settings, asked, agent);
     let placed = match &verdict.outcome {
         Err(refused) => Err(*refused),
-        Ok(route) => match listener::place(&edge, None) {
+        Ok(route) => match listener::place(&edge, None, None) {
             Ok(permit) => Ok((route.clone(), permit)),
             Err((refused, step, _)) => {
                 verdict.steps.push(step);

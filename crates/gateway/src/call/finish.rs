@@ -1,7 +1,6 @@
 //! How a call ends on record.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use cluster::CallError;
 use model::{
@@ -20,14 +19,6 @@ impl Call {
     /// Settles the final record, answers those who wait for it, and gives the session back for its last transactions.
     /// Everything else of the call, its RTP port and its place included, is given back here.
     pub(super) async fn finish(mut self, ended: &Ended) -> Box<Session> {
-        // A call refused before an agent was asked leaves a decision record and no conversation.
-        if !self.began {
-            let mut decision = self.decision(ended, RuleResult::Fail);
-            decision.messages = self.edge.traces.read(trace_key(&self.edge, &self.session)).0;
-            self.edge.refusal_log.refused(&decision, Instant::now());
-            self.edge.records.decision(decision);
-            return self.session;
-        }
         let answered = self.conversation.answered_at.is_some();
         let outcome = sip_status::outcome(self.conversation.direction, answered, ended, self.ours);
         self.conversation.status = outcome.status;
@@ -74,7 +65,7 @@ impl Call {
         self.session
     }
 
-    fn decision(&mut self, ended: &Ended, result: RuleResult) -> DecisionRecord {
+    pub(super) fn decision(&mut self, ended: &Ended, result: RuleResult) -> DecisionRecord {
         let status = ended.status.or(self.conversation.sip_status.map(StatusCode)).map_or(0, |s| s.0);
         let conversation = &self.conversation;
         let reason = conversation.reason.clone().unwrap_or_else(|| "ended".to_owned());

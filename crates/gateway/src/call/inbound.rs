@@ -7,9 +7,9 @@ use bytes::Bytes;
 use cluster::CallError;
 use media::denoise::Mode;
 use media::offer_answer::OfferAnswer;
-use model::{Conversation, ConversationId, ConversationStatus, Direction, Timestamp};
+use model::{Conversation, ConversationId, ConversationStatus, Direction, RuleResult, Timestamp};
 use serde_json::Value;
-use signaling::{Event, Hop, Refusal, Request, Session, StatusCode};
+use signaling::{Ended, Event, Hop, Refusal, Request, Session, StatusCode, Transmit, stateless};
 use tokio::sync::mpsc;
 
 use super::digits::Presses;
@@ -43,10 +43,15 @@ pub(crate) fn run(
     inputs: mpsc::Receiver<CallInput>,
 ) -> impl Future<Output = ()> + Send + 'static {
     // Boxed here and not inside, so that what lingers for 64·T1 after the call has no room for a call.
+    let source = arrival.hop.remote.ip();
     let carried = Box::pin(carry(edge, arrival, mailbox, inputs));
     async move {
         let Carried { mut session, mut inputs, registered } = carried.await;
-        linger(&registered.edge, &mut session, &mut inputs).await;
+        let edge = &registered.edge;
+        let place = edge.lingering.take(1);
+        if place.is_some() || edge.directory.load().lists(source) {
+            linger(edge, &mut session, &mut inputs).await;
+        }
     }
 }
 
@@ -79,6 +84,7 @@ async fn answered(
     let Arrival { invite, hop, route, mut verdict, permit, .. } = arrival;
     let now = Instant::now();
     let offer = invite.sdp();
+    let asked = invite.clone();
     let received = Bytes::from(invite.raw().concat());
     let mut session = Box::new(Session::accept(invite, hop, edge.identity(hop), now));
     let key = trace_key(edge, &session);
@@ -142,10 +148,18 @@ async fn answered(
         advice: None,
         _permit: permit,
     };
-    if call.negotiate(offer.as_deref(), now) {
-        call.begin();
-        call.ask_agent(now);
+    if let Err(refused) = call.negotiate(offer.as_deref()) {
+        let (session, answer) = call.turn_away(&asked, refused, now);
+        // Before it is sent: who repeats the INVITE from then on is answered anew.
+        registered.take_off();
+        if let Some(answer) = answer {
+            let _ = edge.send(answer.hop, answer.bytes);
+        }
+        return session;
     }
+    drop(asked);
+    call.begin();
+    call.ask_agent(now);
     let ended = call.run(inputs).await;
     registered.keys.append(&mut call.more_keys);
     call.finish(&ended).await
@@ -253,60 +267,80 @@ pub(crate) fn new_inbound(
     }
 }
 
+/// A refusal for what an INVITE offers, and its short code.
+type Refused = (Refusal, &'static str);
+
 impl Call {
-    /// Settles the media of an INVITE. `false` when the call was refused for it.
-    pub(super) fn negotiate(&mut self, offer: Option<&[u8]>, now: Instant) -> bool {
+    /// Settles the media of an INVITE, or says why it is refused.
+    fn negotiate(&mut self, offer: Option<&[u8]>) -> Result<(), Refused> {
         if self.socket.is_none() {
             self.edge.counters.count(Counter::NoRtpPort);
             self.advice = Some(
                 "No RTP port is free: widen media.ports, or spread the calls over more nodes.".to_owned(),
             );
-            self.refuse(
-                Refusal {
-                    status: StatusCode(503),
-                    reason: None,
-                    headers: vec![("Retry-After".to_owned(), "5".to_owned())],
-                },
-                "no_rtp_port",
-                now,
-            );
-            return false;
+            let headers = vec![("Retry-After".to_owned(), "5".to_owned())];
+            return Err((Refusal { headers, ..Refusal::new(StatusCode(503)) }, "no_rtp_port"));
         }
         let Some(offer) = offer else {
             self.offered = true;
             self.description = Some(Bytes::from(self.offer_answer.offer_in_response()));
-            return true;
+            return Ok(());
         };
         match self.offer_answer.answer(offer) {
             Ok((answer, negotiated)) => {
                 self.description = Some(Bytes::from(answer));
                 self.negotiated = Some(negotiated);
-                true
+                Ok(())
             }
             Err(error) => {
                 self.edge.counters.count(Counter::RejectedMedia);
                 let (host, _) = self.edge.reachable_at(self.hop);
                 let (refusal, code, advice) = sip_status::offer_refusal(&error, &host);
                 self.advice = Some(format!("{advice} ({error})"));
-                self.refuse(refusal, code, now);
-                false
+                Err((refusal, code))
             }
         }
     }
 
-    /// Refuses before an agent was asked: a decision record, and no conversation.
-    pub(super) fn refuse(&mut self, refusal: Refusal, code: &'static str, now: Instant) {
+    /// Refuses before an agent was asked: a decision record, and no conversation. The answer keeps nothing, so that
+    /// whoever sends one offer after the other that is of no use fills no memory; its repetition gets the same one.
+    fn turn_away(
+        mut self,
+        request: &Request,
+        (refusal, code): Refused,
+        now: Instant,
+    ) -> (Box<Session>, Option<Transmit>) {
         self.conversation.reason = Some(code.to_owned());
-        self.session.refuse(refusal, now);
+        self.session.discard();
+        let (edge, hop) = (Arc::clone(&self.edge), self.hop);
+        let key = trace_key(&edge, &self.session);
+        let headers: Vec<(&str, &str)> =
+            refusal.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        // Whoever may call is no stranger, and still may have a forged source.
+        let listed = edge.directory.load().lists(hop.remote.ip());
+        let answer = (listed || edge.stranger_refusals.take(now))
+            .then(|| stateless::respond(request, refusal.status, None, &headers, hop, &edge.key));
+        match &answer {
+            Some(sent) => edge.traces.add(key, true, sent.hop, edge.local(sent.hop), sent.bytes.clone()),
+            None => edge.counters.count(Counter::DroppedBusy),
+        }
+        if edge.may_write_down(request, hop, now) {
+            let ended = Ended::refused(refusal.status);
+            let mut decision = self.decision(&ended, RuleResult::Fail);
+            decision.messages = edge.traces.read(key).0;
+            edge.refusal_log.refused(&decision, now);
+            edge.records.decision(decision);
+        }
+        (self.session, answer)
     }
 
     /// An agent version is asked to take the call: the conversation begins.
-    pub(super) fn begin(&mut self) {
+    fn begin(&mut self) {
         self.began = true;
         self.edge.calls.add_conversation(self.conversation.id, self.mailbox.clone());
     }
 
-    pub(super) fn ask_agent(&mut self, now: Instant) {
+    fn ask_agent(&mut self, now: Instant) {
         match agent_link::ready_now(&self.config) {
             Some(agent) => self.answer(agent.into(), now),
             None => {

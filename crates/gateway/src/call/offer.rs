@@ -10,7 +10,7 @@ use media::offer_answer::{
 };
 use media::session::{Believed, SessionConfig};
 use media::srtp::Suite;
-use model::{MediaEncryption, TrunkId};
+use model::{Direction as CallDirection, MediaEncryption, TrunkId};
 use signaling::{Hop, StatusCode, Transport};
 
 use super::Call;
@@ -78,9 +78,15 @@ pub(super) fn believed(
     let media = trunk.and_then(|t| t.inbound_config.as_ref()).and_then(|c| c.media_addresses.as_ref());
     Believed {
         signalling_source: Some(hop.remote.ip()),
+        may_be_forged: false,
         media_addresses: media.into_iter().flatten().map(model::AddressRange::net).collect(),
         stale: socket.and_then(RtpSocket::last_peer),
     }
+}
+
+/// Whether a request over a hop may come from elsewhere than it says.
+fn is_forgeable(edge: &Edge, hop: Hop) -> bool {
+    hop.transport == Transport::Udp && !edge.directory.load().lists(hop.remote.ip())
 }
 
 fn encryption(policy: MediaEncryption, hop: Hop) -> Encryption {
@@ -116,11 +122,14 @@ impl Call {
         };
         let Some(socket) = self.socket.take() else { return };
         let media = &self.edge.settings.media;
+        let believed = believed(&self.edge, self.conversation.trunk_id, self.hop, Some(&socket));
+        // Our tag, which comes back in the ACK, is what only somebody at that address knows.
+        let unproven = self.conversation.direction == CallDirection::Inbound && !self.session.is_confirmed();
         let config = SessionConfig {
             negotiated,
             agent,
             seed: random(),
-            believed: believed(&self.edge, self.conversation.trunk_id, self.hop, Some(&socket)),
+            believed: Believed { may_be_forged: unproven && is_forgeable(&self.edge, self.hop), ..believed },
             initial_timeout: media.initial_timeout,
             timeout: media.timeout,
             tap: false,
@@ -140,6 +149,13 @@ impl Call {
         self.tell_agent(ToAgent::Audio(leg.quality_log()));
         self.leg = Some(leg);
         self.record_audio();
+    }
+
+    /// The caller has acknowledged our answer: it is where its INVITE came from.
+    pub(super) fn prove_source(&self) {
+        if let Some(leg) = self.leg.as_ref().filter(|_| is_forgeable(&self.edge, self.hop)) {
+            leg.believe(believed(&self.edge, self.conversation.trunk_id, self.hop, None));
+        }
     }
 
     /// A direction in which we must not send is hold (RFC 3264 8.4): media timeouts are paused and the agent knows.

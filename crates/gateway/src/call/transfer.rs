@@ -252,7 +252,7 @@ impl Call {
             self.transfer_failed(StatusCode(480), now);
             return None;
         };
-        let place = listener::place(&self.edge, Some(&trunk)).map_err(|(_, step, _)| step.detail);
+        let place = listener::place(&self.edge, Some(&trunk), None).map_err(|(_, step, _)| step.detail);
         let permit = match place {
             Ok(permit) => permit,
             Err(detail) => {

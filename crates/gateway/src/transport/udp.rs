@@ -2,7 +2,9 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use signaling::{Hop, Transport};
@@ -11,13 +13,15 @@ use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::Unsent;
+use crate::counters::Counter;
 use crate::edge::Edge;
-use crate::{listener, strangers};
+use crate::{listener, load, strangers};
 
 /// Largest UDP payload.
 const MAX_DATAGRAM: usize = 65_535;
-/// Datagrams read before other tasks get a turn.
+/// Datagrams read before other tasks get a turn, and about how many bytes.
 const BATCH: usize = 64;
+const BATCH_BYTES: usize = 128 << 10;
 /// Socket buffers: some tenths of a second of a flood while the process is held up.
 const SOCKET_BUFFER: usize = 8 << 20;
 /// Messages are copied out of the read buffer into blocks of this size, many to a block.
@@ -64,35 +68,70 @@ impl Listener {
     }
 }
 
+/// Datagrams that were read one after the other.
+struct Batch {
+    bytes: Vec<u8>,
+    /// Where each is, and from whom.
+    datagrams: Vec<(Range<usize>, SocketAddr)>,
+}
+
+impl Batch {
+    fn new() -> Self {
+        Self { bytes: vec![0; BATCH_BYTES + MAX_DATAGRAM], datagrams: Vec::with_capacity(BATCH) }
+    }
+
+    /// Reads what waits in a socket; whether that was all.
+    fn fill(&mut self, socket: &UdpSocket) -> bool {
+        self.datagrams.clear();
+        let mut at = 0;
+        for _ in 0..BATCH {
+            // In range: `at` is at most BATCH_BYTES, and recv_from returns at most the buffer's length.
+            match socket.try_recv_from(&mut self.bytes[at..at + MAX_DATAGRAM]) {
+                Ok((length, from)) => {
+                    if length >= SHORTEST {
+                        self.datagrams.push((at..at + length, from));
+                        at += length;
+                    }
+                    if at > BATCH_BYTES {
+                        return false;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                // An ICMP error of an earlier send: the next read is unaffected.
+                Err(_) => {}
+            }
+        }
+        false
+    }
+}
+
 /// Reads a listener until the gateway stops.
 pub(crate) async fn serve(edge: Arc<Edge>, index: usize, stop: CancellationToken) {
     let Some(listener) = edge.transports.udp.get(index) else { return };
     let Ok(flow) = u64::try_from(index) else { return };
-    let mut datagram = vec![0u8; MAX_DATAGRAM];
+    let mut batch = Batch::new();
     let mut block = BytesMut::with_capacity(BLOCK);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             ready = listener.socket.readable() => if ready.is_err() { return },
         }
-        for _ in 0..BATCH {
-            match listener.socket.try_recv_from(&mut datagram) {
-                Ok((length, from)) => {
-                    // In range: recv_from returns at most the buffer's length.
-                    let bytes = &datagram[..length];
-                    if length < SHORTEST {
-                        continue;
-                    }
-                    let remote = SocketAddr::new(from.ip().to_canonical(), from.port());
-                    let hop = Hop { transport: Transport::Udp, remote, flow };
-                    match strangers::admit(&edge, bytes, hop) {
-                        Ok(()) => listener::handle_datagram(&edge, copy(&mut block, bytes), hop),
-                        Err(dropped) => edge.counters.count(dropped),
-                    }
+        edge.load.reads(index, Instant::now());
+        // Told before the batch is looked at: the last of a burst find nobody behind them, and are no call too many.
+        if batch.fill(&listener.socket) {
+            edge.load.emptied(index);
+        }
+        let desperate = edge.load.is_desperate(Instant::now());
+        for (at, from) in &batch.datagrams {
+            let bytes = &batch.bytes[at.clone()];
+            let remote = SocketAddr::new(from.ip().to_canonical(), from.port());
+            let hop = Hop { transport: Transport::Udp, remote, flow };
+            match strangers::admit(&edge, bytes, hop) {
+                Ok(()) if desperate && load::begins_a_call(&edge, bytes) => {
+                    edge.counters.count(Counter::DroppedOverload);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // An ICMP error of an earlier send: the next read is unaffected.
-                Err(_) => {}
+                Ok(()) => listener::handle_datagram(&edge, copy(&mut block, bytes), hop),
+                Err(dropped) => edge.counters.count(dropped),
             }
         }
         tokio::task::consume_budget().await;

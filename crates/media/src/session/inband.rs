@@ -115,7 +115,7 @@ mod tests {
             negotiated,
             agent: Agent::Linked(std::sync::Arc::new(link)),
             seed: [3; 16],
-            believed: Believed { signalling_source: None, media_addresses: Vec::new(), stale: None },
+            believed: Believed::default(),
             initial_timeout: Duration::from_secs(30),
             timeout: Duration::from_secs(15),
             tap: false,

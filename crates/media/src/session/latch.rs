@@ -28,6 +28,8 @@ struct Candidate {
 pub struct Believed {
     /// Where the signalling comes from (NAT); `None` when nobody knows.
     pub signalling_source: Option<IpAddr>,
+    /// Nobody there has shown yet that it is not forged.
+    pub may_be_forged: bool,
     /// Prefixes that may send media.
     pub media_addresses: Vec<IpNet>,
     /// The peer of the call that had this port before: whatever still comes from there belongs to that call.
@@ -35,6 +37,13 @@ pub struct Believed {
 }
 
 impl Believed {
+    /// Whether somebody is known to be at an address who may be sent to.
+    fn proves(&self, ip: IpAddr) -> bool {
+        let Self { signalling_source, may_be_forged, .. } = self;
+        let signalling = signalling_source.filter(|_| !may_be_forged).map(|source| source.to_canonical());
+        signalling == Some(ip) || self.media_addresses.iter().any(|net| net.contains(&ip))
+    }
+
     fn contains(&self, ip: IpAddr) -> bool {
         self.signalling_source.is_some_and(|source| source.to_canonical() == ip)
             || self.media_addresses.iter().any(|net| net.contains(&ip))
@@ -94,10 +103,10 @@ impl Latch {
         self.believed = Believed { stale: self.believed.stale, ..believed };
     }
 
-    /// Whether nobody has been heard yet from where we send, which is not where the signalling comes from either: it
-    /// may be somebody who never asked for it.
+    /// Whether nobody has been heard yet from where we send, which is not where the signalling comes from for certain
+    /// either: it may be somebody who never asked for it.
     pub(super) fn is_unproven(&self) -> bool {
-        self.locked.is_none() && self.before.is_none() && !self.believed.contains(self.signalled.ip())
+        self.locked.is_none() && self.before.is_none() && !self.believed.proves(self.signalled.ip())
     }
 
     /// The source that is taken; `None` before its first packet.

@@ -35,6 +35,7 @@ fn session(agent: Agent, now: Instant) -> Session {
             signalling_source: Some("203.0.113.5".parse().unwrap()),
             media_addresses: vec!["192.0.2.128/25".parse().unwrap()],
             stale: Some("198.51.100.10:7777".parse().unwrap()),
+            may_be_forged: false,
         },
         initial_timeout: Duration::from_secs(30),
         timeout: Duration::from_secs(15),

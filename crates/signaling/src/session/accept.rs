@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{EndCause, Ended, Identity, Refusal, Session, State, tag};
+use super::{Ended, Identity, Refusal, Session, State, tag};
 use crate::dialog::Dialog;
 use crate::hop::Hop;
 use crate::message::{HeaderName, Request, ResponseBuilder, StatusCode};
 use crate::stateless;
-use crate::transaction::InviteServer;
+use crate::transaction::{InviteServer, Outbox};
 
 /// How often a provisional response is repeated, so that no proxy gives up (RFC 3261 13.3.1.1).
 const RING_AGAIN: Duration = Duration::from_secs(60);
@@ -98,9 +98,18 @@ impl Session {
         if self.state != State::Inviting || !self.refuse_pending(&refusal, now) {
             return false;
         }
-        let ended = Ended { status: Some(refusal.status), ..Ended::new(EndCause::RefusedByUs) };
-        self.end_with(ended, now);
+        self.end_with(Ended::refused(refusal.status), now);
         true
+    }
+
+    /// Forgets an INVITE that was answered without keeping state (RFC 3261 8.2.7): nothing of it is left.
+    pub fn discard(&mut self) {
+        self.state = State::Over;
+        self.invite_servers.clear();
+        self.servers.clear();
+        self.out = Outbox::default();
+        self.events.clear();
+        self.shrink();
     }
 
     /// A response to the pending INVITE with what every one of ours carries.

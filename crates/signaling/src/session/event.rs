@@ -188,6 +188,12 @@ impl Ended {
         }
     }
 
+    /// Of a call that was refused with a status of ours.
+    #[must_use]
+    pub fn refused(status: StatusCode) -> Self {
+        Self::with_status(EndCause::RefusedByUs, status)
+    }
+
     pub(super) fn with_status(cause: EndCause, status: StatusCode) -> Self {
         Self { status: Some(status), ..Self::new(cause) }
     }

@@ -1,4 +1,4 @@
-//! Requests inside the dialog that only ask or tell: INFO (RFC 6086), OPTIONS (RFC 3261 11).
+//! Requests inside the dialog that only ask or tell: INFO (RFC 6086), MESSAGE (RFC 3428), OPTIONS (RFC 3261 11).
 
 use std::time::Instant;
 
@@ -21,11 +21,6 @@ impl Session {
     }
 
     pub(super) fn options(&mut self, request: &Request, from: Hop, now: Instant) {
-        let headers = [
-            ("Allow", stateless::ALLOW),
-            ("Accept", stateless::ACCEPT_ANY),
-            ("Supported", stateless::SUPPORTED),
-        ];
-        self.reply(request, StatusCode(200), &headers, from, now);
+        self.reply(request, StatusCode(200), &stateless::CAPABILITIES, from, now);
     }
 }

@@ -171,6 +171,12 @@ impl Session {
         self.dialog.as_ref().is_some_and(|dialog| dialog.names(address))
     }
 
+    /// Whether the call is answered, and the answer acknowledged.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.state == State::Confirmed
+    }
+
     /// Whether the call itself has ended; the session may still absorb retransmissions.
     #[must_use]
     pub fn is_over(&self) -> bool {

@@ -95,7 +95,7 @@ impl Session {
             Method::Bye => self.bye(&request, from, now),
             Method::Invite => self.reinvite(request, from, now),
             Method::Update => self.update(request, from, now),
-            Method::Info => self.info(&request, from, now),
+            Method::Info | Method::Message => self.info(&request, from, now),
             Method::Options => self.options(&request, from, now),
             Method::Prack => self.prack(request, from, now),
             Method::Notify => self.notify(&request, from, now),

@@ -56,13 +56,18 @@ fn each_method_gets_its_answer() {
     assert!(allow.contains("UPDATE") && allow.contains("REFER"), "{allow}");
     assert_eq!(call.ask("PRACK", 4, "p", "RAck: 1 1 INVITE\n\n"), "481 PRACK (4)");
     assert_eq!(call.ask("NOTIFY", 5, "n", "Event: refer\n\n"), "481 NOTIFY (5)");
+    let pressed = "Content-Type: application/dtmf\n\n7";
+    assert_eq!(call.ask("MESSAGE", 6, "m", pressed), "200 MESSAGE (6)");
     assert_eq!(call.ask("CHAT", 7, "c", ""), "405  (7)");
     assert_eq!(call.header(HeaderName::Allow), Some(allow.as_str()));
     assert_eq!(call.ask("UPDATE", 8, "u", "Require: timer, gruu, 100rel\n\n"), "420 UPDATE (8)");
     assert_eq!(call.header(HeaderName::Unsupported), Some("gruu"));
     let infos = call.link.of(B);
-    let [Event::Info { content_type, body }] = infos[..] else { panic!("{infos:?}") };
+    let [Event::Info { content_type, body }, Event::Info { body: message, .. }] = infos[..] else {
+        panic!("{infos:?}")
+    };
     assert_eq!((content_type.as_str(), &body[..]), ("application/dtmf-relay", &b"Signal=5"[..]));
+    assert_eq!(&message[..], b"7");
 }
 
 #[test]

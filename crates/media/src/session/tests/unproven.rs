@@ -40,11 +40,16 @@ fn a_victim_that_a_description_names_gets_no_flood() {
     assert_eq!(ticks(&mut session, now + Duration::from_secs(20), 20).len(), 250);
     // Where the signalling comes from nobody is a victim.
     let mut session = speaking(now);
-    session.believe(Believed {
+    let signalling = Believed {
         signalling_source: Some("198.51.100.10".parse().unwrap()),
+        may_be_forged: true,
         ..Believed::default()
-    });
-    assert!(ticks(&mut session, now, 20).len() >= 1_000);
+    };
+    session.believe(signalling.clone());
+    assert_eq!(ticks(&mut session, now, 20).len(), 250);
+    // But for one that may be forged, until somebody there has shown that it is not.
+    session.believe(Believed { may_be_forged: false, ..signalling });
+    assert!(ticks(&mut session, now + Duration::from_secs(20), 20).len() >= 999);
 }
 
 #[test]
