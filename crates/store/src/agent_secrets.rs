@@ -8,7 +8,7 @@ use model::{AgentConfig, AgentVersion, AgentVersionId, OrganizationId, Secret};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use crate::agents::version;
+use crate::agent_versions::version;
 use crate::{Store, StoreError};
 
 fn place(organization: &str, version: AgentVersionId) -> String {

@@ -2,6 +2,7 @@
 //! what PostgreSQL understands too.
 
 mod agent_secrets;
+mod agent_versions;
 mod agents;
 mod calls_out;
 mod changes;
@@ -22,9 +23,8 @@ mod traces;
 mod trunks;
 mod webhooks;
 
-pub use agents::{
-    AgentFilter, AgentStatistics, AgentUpdate, NewAgent, Publish, PublishDirection, VersionFilter, VersionRef,
-};
+pub use agent_versions::{Publish, PublishDirection, VersionFilter, VersionRef};
+pub use agents::{AgentFilter, AgentStatistics, AgentUpdate, NewAgent};
 pub use conversations::{ConversationFilter, Record};
 pub use credentials::{Credential, CredentialKind, KeyInfo, NewKey, NewToken};
 pub use deliveries::{Attempted, Due, Fact};
