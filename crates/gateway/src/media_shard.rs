@@ -373,6 +373,22 @@ impl Worker {
         }
     }
 
+    /// Counts what has come, with what nobody has read yet.
+    fn settle(&mut self, id: u64, now: Instant) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let mut packet = [0u8; MAX_DATAGRAM];
+        for _ in 0..BURST {
+            let Ok((length, from)) = leg.socket.socket().recv_from(&mut packet) else { break };
+            self.counters.count(Counter::RtpReceived);
+            // In range: recv_from returns at most the buffer's length.
+            leg.session.handle_rtp(&packet[..length], from, now, &mut self.outbox);
+        }
+        // The call is over: nobody is answered any more.
+        self.outbox.clear();
+        leg.session.settle(now);
+        leg.count_dropped(&self.counters);
+    }
+
     fn receive_control(&mut self, id: u64, packet: &mut [u8], now: Instant) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let Some(socket) = leg.socket.control() else { return };
@@ -435,9 +451,7 @@ impl Worker {
                 }
             }
             Command::Settle(leg, done) => {
-                if let Some(state) = self.legs.get_mut(&leg) {
-                    state.session.settle(now);
-                }
+                self.settle(leg, now);
                 // Nobody waits any more when it came too late.
                 let _ = done.send(());
             }
