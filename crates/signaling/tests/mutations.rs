@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails, in its helpers too")]
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -243,6 +244,16 @@ fn identity() -> Identity {
     }
 }
 
+/// Memory is measured of the process: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Processor time this thread has had, so that a machine busy with others is no slow message; none where the system does
+/// not tell.
+fn busy() -> Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    Duration::from_nanos(told.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0))
+}
+
 /// Resident memory in KiB, where the system tells.
 fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -251,6 +262,7 @@ fn resident() -> Option<u64> {
 
 #[test]
 fn damaged_messages_break_nothing() {
+    let _alone = ALONE.lock();
     let count: u64 = std::env::var("MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
     let (corpus, start) = (corpus(), Instant::now());
     let invite = corpus[corpus.len() - 16].clone();
@@ -260,9 +272,9 @@ fn damaged_messages_break_nothing() {
     let mut before = None;
     for number in 0..count {
         let message = mutate(&mut random, &corpus);
-        let begun = Instant::now();
+        let begun = busy();
         target.take(&message);
-        slowest = slowest.max((begun.elapsed(), message));
+        slowest = slowest.max((busy() - begun, message));
         target.now += Duration::from_millis(10);
         if target.session.poll_timeout().is_some_and(|at| at <= target.now) {
             target.session.handle_timeout(target.now);
@@ -277,9 +289,8 @@ fn damaged_messages_break_nothing() {
     }
     let grown = before.zip(resident()).map_or(0, |(before, after)| after.saturating_sub(before));
     assert!(grown < 32 << 10, "{grown} KiB more");
-    // The bound is for a message, not for a machine that is busy with others.
     assert!(
-        slowest.0 < Duration::from_millis(500),
+        slowest.0 < Duration::from_millis(100),
         "{:?}: {}",
         slowest.0,
         String::from_utf8_lossy(&slowest.1)
@@ -290,6 +301,7 @@ fn damaged_messages_break_nothing() {
 /// A message whose parts are as many or as deep as they get costs no more than its length.
 #[test]
 fn long_and_deep_messages_cost_no_more_than_their_length() {
+    let _alone = ALONE.lock();
     let head = |extra: &str| {
         format!(
             "INVITE sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\n{extra}Content-Length: 0\r\n\r\n"
@@ -307,7 +319,7 @@ fn long_and_deep_messages_cost_no_more_than_their_length() {
         format!("Authorization: Digest {}\r\n", vec!["a=\"b\""; 2_500].join(",")),
     ] {
         let text = head(&extra);
-        let begun = Instant::now();
+        let begun = busy();
         for _ in 0..10 {
             if let Ok(Message::Request(request)) = Message::parse(Bytes::from(text.clone())) {
                 let _ = stateless::check(&request);
@@ -315,7 +327,8 @@ fn long_and_deep_messages_cost_no_more_than_their_length() {
                     (request.contact(), request.top_via(), request.list(signaling::HeaderName::Via).count());
             }
         }
-        // 5 ms each, and as much again for a machine without optimisation that is busy.
-        assert!(begun.elapsed() < Duration::from_millis(1_000), "{:?}: {}", begun.elapsed(), &extra[..40]);
+        let took = busy() - begun;
+        // 5 ms each, and as much again without optimisation.
+        assert!(took < Duration::from_millis(100), "{took:?}: {}", &extra[..40]);
     }
 }
