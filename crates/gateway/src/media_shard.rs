@@ -43,6 +43,8 @@ const WAKE: u64 = 0;
 const CONTROL: u64 = 1 << 63;
 /// How soon the last of a call's audio is counted: a thread that has frames to send is up by then anyway.
 const SETTLE: Duration = Duration::from_millis(20);
+/// A call that ends sooner after its leg was opened has had no packet to count, or one.
+const SHORTEST: Duration = Duration::from_millis(20);
 /// How long that is waited for; a thread that has not come by then is held up, and the call ends without it.
 const MAX_SETTLE: Duration = Duration::from_millis(500);
 /// Longest sleep of a shard that has legs: what is not worth a wake-up waits no longer.
@@ -109,6 +111,7 @@ impl Shard {
 pub(crate) struct Leg {
     shard: Arc<Shard>,
     id: u64,
+    opened: Instant,
     quality: Arc<QualityLog>,
     ports: Arc<RtpPorts>,
 }
@@ -131,6 +134,9 @@ impl Leg {
 
     /// The call is over: what came and went since the last whole second is counted.
     pub(crate) async fn settle(&self) {
+        if self.opened.elapsed() < SHORTEST {
+            return;
+        }
         let (done, settled) = oneshot::channel();
         self.shard.send(Command::Settle(self.id, done), Some(Instant::now() + SETTLE));
         // Without it the last whole second stands.
@@ -221,11 +227,12 @@ impl MediaShards {
         if let Err(error) = epoll::add(&shard.poll, socket.socket(), EventData::new_u64(id), EventFlags::IN) {
             tracing::error!(%error, "an RTP socket cannot be watched; its call hears nothing");
         }
-        let nap = Instant::now() + NAP;
+        let opened = Instant::now();
+        let nap = opened + NAP;
         let due = session.poll_timeout().map_or(nap, |due| due.min(nap));
         let ports = Arc::clone(socket.pool());
         shard.send(Command::Open { leg: id, socket, session, call }, Some(due));
-        Leg { shard, id, quality, ports }
+        Leg { shard, id, opened, quality, ports }
     }
 
     /// Ends the threads and waits for them.
