@@ -122,9 +122,11 @@ impl Leg {
         self.shard.send_now(Command::Start(self.id));
     }
 
-    /// Another dialog carries the call: who besides the signalled address may send.
+    /// Another dialog carries the call, or its caller has proven to be there: who besides the signalled address may send.
+    /// Nobody is woken for it: a packet that this concerns wakes the thread itself, which takes commands first.
     pub(crate) fn believe(&self, believed: Believed) {
-        self.shard.send_now(Command::Believe(self.id, Box::new(believed)));
+        let due = Instant::now() + NAP;
+        self.shard.send(Command::Believe(self.id, Box::new(believed)), Some(due));
     }
 
     /// Somebody else speaks and hears from now on.
