@@ -10,7 +10,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from bots import AudioSocket, Bots, Gone, Stream, hears, level, pcm, tone, ulaw
+from bots import Bots, Stream, hears, level, pcm, tone, ulaw
 from phone import TABLE, Phone
 from sip import Carrier
 from tandem import Tandem, alone, wait_for

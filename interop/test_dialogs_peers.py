@@ -10,7 +10,6 @@ import tempfile
 import threading
 import wave
 
-from sip import header
 from tandem import Tandem, wait_for
 from test_dialogs import NUMBER, accepts, carrier_that, invites, live, numbered
 

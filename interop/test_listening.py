@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.parse
 
-from audio import decode, level_db, pace, rtp, tone
+from audio import level_db, pace, rtp, tone
 from sip import Call
 from tandem import Tandem, wait_for
 

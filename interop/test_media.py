@@ -12,8 +12,8 @@ import threading
 import time
 import wave
 
-from audio import decode, level_db, pace, rtp, tone, total_db
-from sip import Call, header, sdp
+from audio import decode, level_db, rtp, tone, total_db
+from sip import Call, sdp
 from tandem import Tandem, alone, wait_for
 
 ECHO = {"runtime": {"type": "echo"}}

@@ -1,7 +1,6 @@
 """Tones in the audio that mean something: digits, both ways, and the beep of a voicemail box."""
 import json
 import math
-import struct
 import time
 
 from audio import decode, level_db, rtp, ulaw_encode

@@ -1,5 +1,4 @@
 """Transports and outbound reach: targets one after the other, TLS, names, proxies, registrations, slow peers."""
-import os
 import re
 import signal
 import socket

@@ -1,12 +1,10 @@
 """Sentence by sentence what the wire contract says of who is answered, how, and what an end means."""
 import re
-import secrets
 import signal
 import socket
-import time
 
-from dialog import Ear, Peer, media_of
-from hostile import Raw, metric, rtp
+from dialog import Peer
+from hostile import Raw, metric
 from sip import Call, Carrier, Rtp, header, sdp, status
 from tandem import Tandem, wait_for
 from test_inbound import number_on_trunk
