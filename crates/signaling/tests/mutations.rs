@@ -244,14 +244,26 @@ fn identity() -> Identity {
     }
 }
 
+/// What a message may take: 5 ms, and what the lack of optimisation adds.
+const MOST: Duration = Duration::from_millis(50);
+
 /// Memory is measured of the process: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Processor time this thread has had, so that a machine busy with others is no slow message; none where the system does
-/// not tell.
-fn busy() -> Duration {
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    Duration::from_nanos(told.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0))
+/// The least time that something takes, of some tries: a machine busy with others slows some of them, and a slow message
+/// all of them.
+fn least(within: Duration, mut something: impl FnMut()) -> Duration {
+    const TRIES: usize = 20;
+    let mut least = Duration::MAX;
+    for _ in 0..TRIES {
+        let begun = Instant::now();
+        something();
+        least = least.min(begun.elapsed());
+        if least < within {
+            break;
+        }
+    }
+    least
 }
 
 /// Resident memory in KiB, where the system tells.
@@ -268,13 +280,15 @@ fn damaged_messages_break_nothing() {
     let invite = corpus[corpus.len() - 16].clone();
     let mut random = Random(4_711);
     let mut target = Target::new(start, &invite);
-    let mut slowest = (Duration::ZERO, Vec::new());
     let mut before = None;
     for number in 0..count {
         let message = mutate(&mut random, &corpus);
-        let begun = busy();
+        let begun = Instant::now();
         target.take(&message);
-        slowest = slowest.max((busy() - begun, message));
+        if begun.elapsed() > MOST {
+            let took = least(MOST, || Target::new(target.now, &invite).take(&message));
+            assert!(took < MOST, "{took:?}: {}", String::from_utf8_lossy(&message));
+        }
         target.now += Duration::from_millis(10);
         if target.session.poll_timeout().is_some_and(|at| at <= target.now) {
             target.session.handle_timeout(target.now);
@@ -289,13 +303,7 @@ fn damaged_messages_break_nothing() {
     }
     let grown = before.zip(resident()).map_or(0, |(before, after)| after.saturating_sub(before));
     assert!(grown < 32 << 10, "{grown} KiB more");
-    assert!(
-        slowest.0 < Duration::from_millis(100),
-        "{:?}: {}",
-        slowest.0,
-        String::from_utf8_lossy(&slowest.1)
-    );
-    println!("{count} messages, slowest {:?}, {grown} KiB more", slowest.0);
+    println!("{count} messages, {grown} KiB more");
 }
 
 /// A message whose parts are as many or as deep as they get costs no more than its length.
@@ -319,16 +327,13 @@ fn long_and_deep_messages_cost_no_more_than_their_length() {
         format!("Authorization: Digest {}\r\n", vec!["a=\"b\""; 2_500].join(",")),
     ] {
         let text = head(&extra);
-        let begun = busy();
-        for _ in 0..10 {
+        let took = least(MOST, || {
             if let Ok(Message::Request(request)) = Message::parse(Bytes::from(text.clone())) {
                 let _ = stateless::check(&request);
                 let _ =
                     (request.contact(), request.top_via(), request.list(signaling::HeaderName::Via).count());
             }
-        }
-        let took = busy() - begun;
-        // 5 ms each, and as much again without optimisation.
-        assert!(took < Duration::from_millis(100), "{took:?}: {}", &extra[..40]);
+        });
+        assert!(took < MOST, "{took:?}: {}", &extra[..40]);
     }
 }
