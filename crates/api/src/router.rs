@@ -30,6 +30,8 @@ pub struct ApiState {
     pub(crate) health: Arc<dyn Health>,
     pub(crate) limiter: Option<Arc<RateLimiter>>,
     pub(crate) private_targets: PrivateTargets,
+    /// Whether a trunk must say where its calls come from.
+    pub(crate) require_allow_list: bool,
     pub(crate) streams: crate::core::Streams,
     pub(crate) listening: Arc<crate::listen::Passes>,
     pub(crate) recordings: std::path::PathBuf,
@@ -62,6 +64,7 @@ impl ApiState {
             health,
             limiter: None,
             private_targets: PrivateTargets::Allow,
+            require_allow_list: false,
             streams: crate::core::Streams::default(),
             listening: Arc::new(crate::listen::Passes::new()),
             recordings: std::path::PathBuf::from("recordings"),
@@ -80,6 +83,13 @@ impl ApiState {
     #[must_use]
     pub fn with_private_targets(mut self, targets: PrivateTargets) -> Self {
         self.private_targets = targets;
+        self
+    }
+
+    /// Takes no trunk whose calls may come from anywhere.
+    #[must_use]
+    pub fn with_required_allow_list(mut self, required: bool) -> Self {
+        self.require_allow_list = required;
         self
     }
 

@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) key_files: Vec<PathBuf>,
     pub(crate) gateway: gateway::Settings,
     pub(crate) retention: Retention,
+    /// `sip.require_allow_list`.
+    pub(crate) require_allow_list: bool,
     /// What was given, and where.
     pub(crate) sources: Sources,
 }
@@ -261,6 +263,8 @@ impl Values {
                 "must be a path, or a list of paths",
                 |t| Some(t.split(',').map(|p| PathBuf::from(p.trim())).collect()),
             )?,
+            require_allow_list: self
+                .get("sip.require_allow_list", false, "must be true or false", |t| t.parse().ok())?,
             retention: Retention {
                 recordings: self.get("retention.recordings_days", None, whole_days, days)?,
                 quality: self.get("retention.quality_days", None, whole_days, days)?,

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use model::trunk::{MAX_CALL_LIMIT, parse_name};
-use model::{CarrierAddress, Invalid, OutboundConfig, PrivateTargets, Trunk};
+use model::{CarrierAddress, InboundConfig, Invalid, OutboundConfig, PrivateTargets, Trunk};
 use serde::{Deserialize, Serialize};
 use store::{NewTrunk, TrunkFilter, TrunkUpdate};
 use utoipa::{IntoParams, ToSchema};
@@ -104,6 +104,19 @@ impl Checks {
         self.read(Err(Invalid::field(field, rule)))
     }
 
+    /// With `sip.require_allow_list` no trunk may take calls from anywhere; one without a config does.
+    fn allow_list(&mut self, required: bool, config: Option<&InboundConfig>) {
+        // What cannot be read has been told of.
+        let unread = self.0.iter().any(|fault| fault.loc.get(1).is_some_and(|part| part == "inbound_config"));
+        if required && !unread && config.is_none_or(|config| config.allowed_addresses.is_none()) {
+            let invalid = Invalid::field(
+                "allowed_addresses",
+                "is required: this node takes calls from listed addresses alone (sip.require_allow_list)",
+            );
+            self.read::<()>(Err(invalid.within("inbound_config")));
+        }
+    }
+
     /// Addresses that are written as such; a name is judged when it is resolved.
     fn targets(&mut self, targets: &PrivateTargets, config: Option<&OutboundConfig>) {
         let Some(config) = config else { return };
@@ -126,14 +139,15 @@ impl Checks {
 }
 
 impl TrunkIn {
-    fn check(self, targets: &PrivateTargets) -> Result<NewTrunk, ApiError> {
+    fn check(self, state: &ApiState) -> Result<NewTrunk, ApiError> {
         let mut checks = Checks::default();
         let name = checks.read(parse_name(&self.name)).unwrap_or_default();
         let inbound_config = checks.config("inbound_config", self.inbound_config);
         let outbound_config = checks.config("outbound_config", self.outbound_config);
         let max_concurrent_calls = checks.limit("max_concurrent_calls", self.max_concurrent_calls);
         let max_calls_per_second = checks.limit("max_calls_per_second", self.max_calls_per_second);
-        checks.targets(targets, outbound_config.as_ref());
+        checks.allow_list(state.require_allow_list, inbound_config.as_ref());
+        checks.targets(&state.private_targets, outbound_config.as_ref());
         checks.done()?;
         Ok(NewTrunk {
             name,
@@ -147,7 +161,7 @@ impl TrunkIn {
 }
 
 impl TrunkUpdateIn {
-    fn check(self, targets: &PrivateTargets) -> Result<TrunkUpdate, ApiError> {
+    fn check(self, state: &ApiState) -> Result<TrunkUpdate, ApiError> {
         let mut checks = Checks::default();
         let name = self.name.and_then(|name| {
             let name = name.ok_or_else(|| Invalid::field("name", "must not be null"));
@@ -159,7 +173,10 @@ impl TrunkUpdateIn {
             self.max_concurrent_calls.map(|limit| checks.limit("max_concurrent_calls", limit));
         let max_calls_per_second =
             self.max_calls_per_second.map(|limit| checks.limit("max_calls_per_second", limit));
-        checks.targets(targets, outbound_config.as_ref().and_then(Option::as_ref));
+        if let Some(config) = &inbound_config {
+            checks.allow_list(state.require_allow_list, config.as_ref());
+        }
+        checks.targets(&state.private_targets, outbound_config.as_ref().and_then(Option::as_ref));
         checks.done()?;
         Ok(TrunkUpdate { name, inbound_config, outbound_config, max_concurrent_calls, max_calls_per_second })
     }
@@ -281,8 +298,7 @@ async fn create(
     State(state): State<ApiState>,
     Body(body): Body<TrunkIn>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let (trunk, sequence) =
-        state.store.create_trunk(caller.organization, body.check(&state.private_targets)?).await?;
+    let (trunk, sequence) = state.store.create_trunk(caller.organization, body.check(&state)?).await?;
     state.in_force(sequence).await?;
     Ok((
         super::location(format!("/core/trunks/{}", trunk.id)),
@@ -302,7 +318,7 @@ async fn update(
     IfMatch(precondition): IfMatch,
     Body(body): Body<TrunkUpdateIn>,
 ) -> Result<Tagged<TrunkOut>, ApiError> {
-    let change = body.check(&state.private_targets)?;
+    let change = body.check(&state)?;
     let changed =
         state.store.update_trunk(caller.organization, path.id.0, change, false, &precondition).await;
     let (trunk, sequence) = changed.map_err(of(TRUNK))?;

@@ -106,7 +106,8 @@ impl TestApi {
         let (cluster, feed, inbox, _) = Cluster::in_process();
         cluster.set_sip_presence(Some(presence()));
         let edge = Arc::new(Mutex::new(Edge::default()));
-        let mut setup = Setup { apply: true, rate: None, targets: model::PrivateTargets::Allow };
+        let mut setup =
+            Setup { apply: true, rate: None, targets: model::PrivateTargets::Allow, allow_list: false };
         change(&mut setup);
         let feed = if setup.apply {
             tokio::spawn(apply(store.clone(), feed));
@@ -118,6 +119,7 @@ impl TestApi {
         let state =
             ApiState::new(store.clone(), cluster.clone(), "n1".into(), "0.1.0".into(), Arc::new(Healthy));
         let state = state.with_rate_limit(setup.rate).with_private_targets(setup.targets);
+        let state = state.with_required_allow_list(setup.allow_list);
         let router = api::router(state);
         let key = key.token.expose().to_owned();
         Self { router, store, cluster, edge, organization: organization.id, key, feed, directory }
@@ -230,6 +232,7 @@ pub(crate) struct Setup {
     pub(crate) apply: bool,
     pub(crate) rate: Option<std::num::NonZeroU32>,
     pub(crate) targets: model::PrivateTargets,
+    pub(crate) allow_list: bool,
 }
 
 pub(crate) fn outbound() -> Value {

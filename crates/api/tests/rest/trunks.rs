@@ -113,6 +113,32 @@ async fn allowed_addresses_are_stripped_normalised_and_checked() {
 }
 
 #[tokio::test]
+async fn a_node_may_ask_every_trunk_for_its_list() {
+    let api = TestApi::start_with(|setup| setup.allow_list = true).await;
+    let field = "inbound_config.allowed_addresses";
+    let with = |list: Value| json!({"name": "t", "inbound_config": {"allowed_addresses": list}});
+    for open in [
+        json!({"name": "t"}),
+        json!({"name": "t", "inbound_config": null}),
+        with(Value::Null),
+        with(json!([])),
+    ] {
+        api.post("/core/trunks", open).await.names(field);
+    }
+    // One fault, one error.
+    let wrong = api.post("/core/trunks", with(json!(["nowhere"]))).await.names(&format!("{field}.0"));
+    assert_eq!(wrong.body["errors"].as_array().unwrap().len(), 1);
+    let id = api.post("/core/trunks", with(json!(["198.51.100.0/24"]))).await.expect(200).id();
+    let path = format!("/core/trunks/{id}");
+    api.put(&path, json!({"inbound_config": null})).await.names(field);
+    api.put(&path, json!({"inbound_config": {"allowed_addresses": [""]}})).await.names(field);
+    // What is left out stays as it is.
+    api.put(&path, json!({"name": "u"})).await.expect(200);
+    let open = TestApi::start().await;
+    open.post("/core/trunks", with(json!([]))).await.expect(200);
+}
+
+#[tokio::test]
 async fn an_outbound_config_needs_its_three_fields() {
     let api = TestApi::start().await;
     for field in ["address", "auth_username", "auth_password"] {

@@ -48,6 +48,7 @@ keys! {
     now "sip.domain" "TANDEM_SIP__DOMAIN" "the advertised address" "host part of agent URIs";
     now "sip.advertise" "TANDEM_SIP__ADVERTISE" "detected" "what Via, Contact and SDP carry behind NAT: a host with an optional port, or such a one for a transport (udp=, tcp=, tls=), or a list";
     now "sip.unknown_sources" "TANDEM_SIP__UNKNOWN_SOURCES" "reject" "what a source gets that nothing admits";
+    now "sip.require_allow_list" "TANDEM_SIP__REQUIRE_ALLOW_LIST" "false" "may no trunk be made that takes calls from any address";
     now "sip.domains" "TANDEM_SIP__DOMAINS" "any" "Request-URI hosts that are ours; others get 404";
     now "sip.large_requests" "TANDEM_SIP__LARGE_REQUESTS" "udp" "how requests over 1,300 bytes are sent";
     now "sip.hep" "TANDEM_SIP__HEP" "none" "HOST:PORT of a Homer collector (HEP3 over UDP) that gets every SIP message";
