@@ -46,12 +46,12 @@ pub(crate) async fn run(store: Store, cluster: Cluster, mut queue: mpsc::Receive
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        for record in &batch {
+        unpruned += batch.iter().filter(|record| !matches!(record, store::Record::Conversation(_))).count();
+        for record in batch {
             if let store::Record::Conversation(call) = record {
-                cluster.call_changed(Arc::new(call.clone()));
+                cluster.call_changed(Arc::new(call));
             }
         }
-        unpruned += batch.iter().filter(|record| !matches!(record, store::Record::Conversation(_))).count();
         if unpruned >= PRUNE_AFTER {
             unpruned = 0;
             if let Err(error) = store.prune_traces().await {

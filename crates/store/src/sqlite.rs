@@ -48,6 +48,8 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(PATIENCE)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            // What a statement of many rows would undo; in files, it would be as much as the rows themselves.
+            .pragma("temp_store", "MEMORY")
             .foreign_keys(true);
         // A connection to a file neither dies nor grows stale: testing and renewing it would only take time.
         let pool = |most: u32| {
