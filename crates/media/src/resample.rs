@@ -59,10 +59,10 @@ pub struct Resampler {
     fft: Option<Box<Fft<f32>>>,
     from: Rate,
     to: Rate,
-    /// What is left of the last call: less than a block.
-    pending: [f32; MAX_BLOCK],
+    /// What is left of the last call: less than a block. Apart, as most sessions convert nothing and are moved about.
+    pending: Box<[f32; MAX_BLOCK]>,
     waiting: usize,
-    converted: [f32; MAX_BLOCK],
+    converted: Box<[f32; MAX_BLOCK]>,
 }
 
 impl std::fmt::Debug for Resampler {
@@ -93,7 +93,8 @@ impl Resampler {
             .ok()
             .map(Box::new)
         };
-        Self { fft, from, to, pending: [0.0; MAX_BLOCK], waiting: 0, converted: [0.0; MAX_BLOCK] }
+        let block = || Box::new([0.0; MAX_BLOCK]);
+        Self { fft, from, to, pending: block(), waiting: 0, converted: block() }
     }
 
     /// The rate of what comes in.

@@ -13,22 +13,24 @@ const INLINE: &[u8] = b"inline:";
 #[must_use]
 pub fn masked(message: &[u8]) -> Vec<u8> {
     let mut copy = message.to_vec();
-    let mut in_secret = false;
-    let mut at = 0;
-    while at < copy.len() {
-        let rest = &mut copy[at..];
-        let end = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
-        at += end + 1;
-        // After a CR comes an empty piece before the LF, which ends nothing.
-        if end > 0 {
-            mask_line(&mut rest[..end], &mut in_secret);
+    let (mut begins, mut colon, mut in_secret) = (0, None, false);
+    for at in memchr::memchr3_iter(b'\n', b'\r', b':', message).chain(std::iter::once(message.len())) {
+        if message.get(at) == Some(&b':') {
+            colon.get_or_insert(at - begins);
+            mask_inline(&mut copy, at);
+            continue;
         }
+        // After a CR comes an empty piece before the LF, which ends nothing.
+        if let Some(line) = copy.get_mut(begins..at).filter(|line| !line.is_empty()) {
+            mask_line(line, colon, &mut in_secret);
+        }
+        (begins, colon) = (at + 1, None);
     }
-    mask_inline(&mut copy);
     copy
 }
 
-fn mask_line(line: &mut [u8], in_secret: &mut bool) {
+/// Masks a line whose first colon is known.
+fn mask_line(line: &mut [u8], colon: Option<usize>, in_secret: &mut bool) {
     // What no secret begins with, and no line that goes on with one.
     let begins = |b: &u8| matches!(b, b'a' | b'A' | b'p' | b'P' | b'k' | b'K') || b.is_ascii_whitespace();
     if !line.first().is_some_and(begins) {
@@ -43,7 +45,6 @@ fn mask_line(line: &mut [u8], in_secret: &mut bool) {
     if let Some(prefix) = SECRET_LINES.iter().find(|prefix| starts_with(line, prefix)) {
         blank(&mut line[prefix.len()..]);
     }
-    let colon = memchr::memchr(b':', line);
     *in_secret = colon.is_some_and(|colon| {
         let name = line[..colon].trim_ascii();
         SECRET_HEADERS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
@@ -65,22 +66,17 @@ fn blank(bytes: &mut [u8]) {
     bytes.iter_mut().filter(|b| !b.is_ascii_whitespace()).for_each(|b| *b = b'*');
 }
 
-/// Keys after `inline:` up to what ends one.
-fn mask_inline(bytes: &mut [u8]) {
-    let mut at = 0;
-    while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr(b':', rest)) {
-        at += found + 1;
-        let (before, key) = bytes.split_at_mut(at);
-        let word = before.len().checked_sub(INLINE.len()).and_then(|from| before.get(from..));
-        if !word.is_some_and(|word| word.eq_ignore_ascii_case(INLINE)) {
-            continue;
-        }
-        let blanks = key.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
-        let ends = |b: &u8| matches!(b, b'|' | b';' | b'\r' | b'\n' | b' ' | b'\t');
-        let end = key.iter().skip(blanks).position(ends).map_or(key.len(), |length| blanks + length);
-        blank(&mut key[..end]);
-        at += end;
+/// Masks the key after a colon, up to what ends one, when the word before it is `inline`.
+fn mask_inline(bytes: &mut [u8], colon: usize) {
+    let (before, key) = bytes.split_at_mut(colon + 1);
+    let word = before.len().checked_sub(INLINE.len()).and_then(|from| before.get(from..));
+    if !word.is_some_and(|word| word.eq_ignore_ascii_case(INLINE)) {
+        return;
     }
+    let blanks = key.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+    let ends = |b: &u8| matches!(b, b'|' | b';' | b'\r' | b'\n' | b' ' | b'\t');
+    let end = key.iter().skip(blanks).position(ends).map_or(key.len(), |length| blanks + length);
+    blank(&mut key[..end]);
 }
 
 #[cfg(test)]
