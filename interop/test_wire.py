@@ -50,6 +50,48 @@ def test_who_spoofs_a_header_is_still_where_it_is(binary):
         assert metric(t, "calls_total", direction="inbound") == 0
 
 
+def test_nothing_is_passed_on_to_anybody(binary):
+    with Tandem(binary, ["sip.domain=pbx.example"]) as t:
+        trunk = number_on_trunk(t, ["127.0.0.2"])
+        raw, victim = Raw(t.udp, "127.0.0.2"), Raw(t.udp, "127.0.0.66")
+        us, there = f"127.0.0.1:{t.udp[1]}", f"{victim.ip}:{victim.port}"
+        route = lambda *to: "".join(f"Route: <sip:{one}>\r\n" for one in to)
+        via = lambda sent_by: f"Via: SIP/2.0/UDP {sent_by};branch=z9hG4bKbelow\r\n"
+        for extra, expected in [
+            # Ways to us: by address, by name, without a port; and where the Request-URI goes.
+            (route(f"{us};lr"), 200), (route(f"{us};lr;transport=udp"), 200), (route("127.0.0.1;lr"), 200), (route("PBX.example;lr"), 200), (route("pbx.example:5070;lr", f"{us};lr"), 200),
+            (route(f"x@{us};lr;maddr={victim.ip}"), 200),
+            # To somebody else, wherever it stands.
+            (route(f"{there};lr"), 403), (route(there), 403), (route(f"{us};lr", f"{there};lr"), 403), (f"Route: <sip:{us};lr>, <sip:{there};lr>\r\n", 403), (route(f"{there};lr;transport=tcp"), 403),
+            (route("127.0.0.1:9;lr"), 403), (route("attacker.example;lr"), 403), (route("[::1]:5060;lr"), 403), (route(f"{us}@{there};lr"), 403), ("Route: <tel:+19005550100>\r\n", 403),
+            # What we have sent ourselves.
+            (via(us), 482), (via("198.51.100.1") + via(us), 482), (via("127.0.0.1:9"), 200), (via(there), 200), (route(f"{us};lr") + via(us), 482),
+        ]:
+            answer = raw.ask(raw.request("INVITE", NUMBER, extra))
+            assert code(answer) == expected, (extra, answer)
+            assert expected != 403 or answer.startswith("SIP/2.0 403 Not relaying\r\n"), answer
+        hops = raw.request("INVITE", NUMBER, route(f"{there};lr")).replace("Max-Forwards: 70", "Max-Forwards: 0")
+        assert code(raw.ask(hops)) == 483
+        # A call that need not be passed on is answered, however few hops are left.
+        assert code(raw.ask(raw.request("INVITE", NUMBER).replace("Max-Forwards: 70", "Max-Forwards: 0"))) == 200
+        assert code(raw.ask(raw.request("OPTIONS", "x", route(f"{there};lr")))) == 403
+        assert code(raw.ask(raw.request("OPTIONS", "x", route(f"{us};lr")))) == 200
+        for uri in (f"sip:{NUMBER}@{there};maddr={victim.ip}", f"sip:{NUMBER}@{there};transport=tcp", f"sip:+19005550100@{there}", f"sip:{there}"):
+            assert code(raw.ask(raw.request("INVITE", "x", uri=uri))) in (200, 404), uri
+        assert victim.silence() == []
+        found = wait_for("the decisions", 3, lambda: {d["reason"]: d for d in t.ok("GET", f"/core/trunks/{trunk}/decisions")} or None)
+        assert {"not_relaying", "loop_detected", "too_many_hops"} <= set(found), found
+        assert any(step["rule"] == "not_relaying" and "is not to this node" in step["detail"] for step in found["not_relaying"]["steps"]), found
+        # Who may not call learns nothing new.
+        stranger = Raw(t.udp, "127.0.0.3")
+        assert code(stranger.ask(stranger.request("INVITE", NUMBER, route(f"{there};lr")))) == 403
+        assert all(d["source"].startswith("127.0.0.2") for d in t.ok("GET", f"/core/trunks/{trunk}/decisions"))
+    with Tandem(binary, ["sip.unknown_sources=drop"]) as t:
+        number_on_trunk(t, ["127.0.0.2"])
+        stranger = Raw(t.udp, "127.0.0.3")
+        assert stranger.ask(stranger.request("INVITE", NUMBER, route(f"{there};lr")), 0.5) is None
+
+
 def test_two_organizations_behind_one_carrier_get_their_own_calls(binary):
     with Tandem(binary) as t:
         number_on_trunk(t, ["127.0.0.2"])

@@ -38,8 +38,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::CallPermit;
 use crate::agent_link::{AgentLink, NotReady, ReadyAgent, ToAgent};
-use crate::calls::{CallInput, Key, Mailbox};
+use crate::calls::{CallInput, Key, Mailbox, Party};
 use crate::counters::Counter;
+use crate::departed;
 use crate::edge::Edge;
 use crate::lane;
 use crate::media_shard::Leg;
@@ -145,29 +146,45 @@ impl Drop for Registered {
     }
 }
 
-/// Absorbs retransmissions until the last transaction has timed out.
-async fn linger(edge: &Arc<Edge>, session: &mut Session, inputs: &mut mpsc::Receiver<CallInput>) {
+/// Absorbs retransmissions until the last transaction has timed out; without a task as soon as nothing else can come.
+async fn linger(
+    mut session: Box<Session>,
+    mut inputs: mpsc::Receiver<CallInput>,
+    mut registered: Registered,
+    place: Option<CallPermit>,
+) {
+    let edge = Arc::clone(&registered.edge);
+    let key = trace_key(&edge, &session);
     loop {
-        flush(edge, session);
-        edge.traces.update(trace_key(edge, session), &edge.records);
+        flush(&edge, &mut session);
+        edge.traces.update(key, &edge.records);
         while session.poll_event().is_some() {}
         if session.is_terminated() {
             return;
+        }
+        if edge.traces.is_closed(key) {
+            session = match session.depart() {
+                Ok(departed) => {
+                    let departed =
+                        departed::keep(&edge, std::mem::take(&mut registered.keys), departed, place);
+                    inputs.close();
+                    while let Ok(input) = inputs.try_recv() {
+                        if let Some(CallInput::Sip(message)) = too_late(&edge, input) {
+                            departed::answer(&edge, &departed, &message.0, message.1);
+                        }
+                    }
+                    return;
+                }
+                Err(session) => session,
+            };
         }
         let Some(due) = session.poll_timeout() else { return };
         tokio::select! {
             input = inputs.recv() => {
                 let Some(input) = input else { return };
-                match input.refuse(CallError::NotLive) {
-                    Some(CallInput::Sip(message)) => take(edge, session, *message, Instant::now()),
+                match too_late(&edge, input) {
+                    Some(CallInput::Sip(message)) => take(&edge, &mut session, *message, Instant::now()),
                     Some(CallInput::Unsent(hop)) => session.handle_transport_error(hop, Instant::now()),
-                    Some(CallInput::Second(_, event)) => second_leg::discard(edge, event),
-                    Some(CallInput::Replace(invite)) => {
-                        let (invite, hop) = *invite;
-                        let answer =
-                            signaling::stateless::respond(&invite, StatusCode(481), None, &[], hop, &edge.key);
-                        let _ = edge.send(answer.hop, answer.bytes);
-                    }
                     _ => {}
                 }
             }
@@ -175,6 +192,20 @@ async fn linger(edge: &Arc<Edge>, session: &mut Session, inputs: &mut mpsc::Rece
             () = edge.stop.cancelled() => return,
         }
     }
+}
+
+/// Refuses what comes to a call that is over. What concerns its session is given back.
+fn too_late(edge: &Arc<Edge>, input: CallInput) -> Option<CallInput> {
+    match input.refuse(CallError::NotLive)? {
+        CallInput::Second(_, event) => second_leg::discard(edge, event),
+        CallInput::Replace(invite) => {
+            let (invite, hop) = *invite;
+            let answer = signaling::stateless::respond(&invite, StatusCode(481), None, &[], hop, &edge.key);
+            let _ = edge.send(answer.hop, answer.bytes);
+        }
+        other => return Some(other),
+    }
+    None
 }
 
 /// What a session's messages are kept under.
@@ -252,9 +283,12 @@ impl Call {
     /// Hands a message on to the task of an earlier attempt, or of a dialog that another one took the place of. What
     /// finds its mailbox full is lost as on a network.
     fn hand_on(&self, message: Box<(Message, Hop)>) {
-        let earlier = self.edge.calls.find(&message.0).filter(|found| !found.same_channel(&self.mailbox));
-        if let Some(mailbox) = earlier {
-            let _ = mailbox.try_send(CallInput::Sip(message));
+        match self.edge.calls.find(&message.0) {
+            Some(Party::Live(earlier)) if !earlier.same_channel(&self.mailbox) => {
+                let _ = earlier.try_send(CallInput::Sip(message));
+            }
+            Some(Party::Departed(call)) => departed::answer(&self.edge, &call, &message.0, message.1),
+            _ => {}
         }
     }
 

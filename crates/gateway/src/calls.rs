@@ -1,5 +1,7 @@
 //! The live calls: which task owns a SIP message, and which one a conversation.
 
+use std::sync::Arc;
+
 use ahash::{AHashMap, RandomState};
 use cluster::{CallError, Listening, Transfer};
 use media::session::MediaEvent;
@@ -8,7 +10,7 @@ use model::{
     TransferStep,
 };
 use parking_lot::Mutex;
-use signaling::{Hop, Message, NameAddr, Peek, Request};
+use signaling::{Departed, Hop, Message, NameAddr, Peek, Request};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent_link::AgentEvent;
@@ -99,9 +101,27 @@ pub(crate) type Mailbox = mpsc::Sender<CallInput>;
 /// purpose never.
 pub(crate) type Key = u128;
 
+/// Who takes the messages of a dialog side.
+#[derive(Clone)]
+pub(crate) enum Party {
+    /// The task of a call.
+    Live(Mailbox),
+    /// The call is over: only repetitions come.
+    Departed(Arc<Departed>),
+}
+
+impl Party {
+    pub(crate) fn live(self) -> Option<Mailbox> {
+        match self {
+            Self::Live(mailbox) => Some(mailbox),
+            Self::Departed(_) => None,
+        }
+    }
+}
+
 pub(crate) struct Calls {
     hashers: (RandomState, RandomState),
-    by_dialog: Vec<Mutex<AHashMap<Key, Mailbox>>>,
+    by_dialog: Vec<Mutex<AHashMap<Key, Party>>>,
     by_conversation: Vec<Mutex<AHashMap<ConversationId, Mailbox>>>,
 }
 
@@ -130,7 +150,7 @@ impl Calls {
     }
 
     /// The call a message belongs to.
-    pub(crate) fn find(&self, message: &Message) -> Option<Mailbox> {
+    pub(crate) fn find(&self, message: &Message) -> Option<Party> {
         let key = match message {
             Message::Response(response) => self.local_key(response.call_id(), response.from_tag()?),
             Message::Request(request) => match request.to_tag() {
@@ -138,7 +158,7 @@ impl Calls {
                 None => self.initial_key(request)?,
             },
         };
-        self.dialog(key)
+        self.dialogs(key).lock().get(&key).cloned()
     }
 
     /// Whether a message that was only looked at belongs to a call.
@@ -158,22 +178,17 @@ impl Calls {
         self.dialogs(key).lock().contains_key(&key)
     }
 
-    /// The call of a key.
-    pub(crate) fn of(&self, key: Key) -> Option<Mailbox> {
-        self.dialogs(key).lock().get(&key).cloned()
-    }
-
     /// The key of an INVITE that begins a call; `None` without a From tag.
     pub(crate) fn initial_key(&self, invite: &Request) -> Option<Key> {
         Some(self.remote_key(invite.call_id(), invite.from_tag()?))
     }
 
-    /// The call of a dialog side.
+    /// The live call of a dialog side.
     pub(crate) fn dialog(&self, key: Key) -> Option<Mailbox> {
-        self.dialogs(key).lock().get(&key).cloned()
+        self.dialogs(key).lock().get(&key).cloned().and_then(Party::live)
     }
 
-    fn dialogs(&self, key: Key) -> &Mutex<AHashMap<Key, Mailbox>> {
+    fn dialogs(&self, key: Key) -> &Mutex<AHashMap<Key, Party>> {
         &self.by_dialog[(key % SHARDS as u128) as usize]
     }
 
@@ -182,7 +197,12 @@ impl Calls {
     }
 
     pub(crate) fn add_dialog(&self, key: Key, mailbox: Mailbox) {
-        self.dialogs(key).lock().insert(key, mailbox);
+        self.dialogs(key).lock().insert(key, Party::Live(mailbox));
+    }
+
+    /// The call of a dialog side is over, its task gone.
+    pub(crate) fn depart(&self, key: Key, departed: Arc<Departed>) {
+        self.dialogs(key).lock().insert(key, Party::Departed(departed));
     }
 
     pub(crate) fn remove_dialog(&self, key: Key) {

@@ -43,6 +43,8 @@ counters! {
     RejectedSource = "sip_rejected_total" {"reason": "src_not_allowed"},
     /// INVITEs without the credentials that the trunk asks for.
     RejectedCredentials = "sip_rejected_total" {"reason": "unauthorized"},
+    /// Requests to be passed on, and such as came back to us.
+    RejectedRelay = "sip_rejected_total" {"reason": "relay"},
     /// INVITEs that no agent takes now.
     RejectedUnavailable = "sip_rejected_total" {"reason": "unavailable"},
     /// INVITEs whose media cannot be agreed on.

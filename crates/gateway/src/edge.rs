@@ -16,6 +16,7 @@ use crate::advertise::{self, Routes};
 use crate::agent_link::AudioFiles;
 use crate::calls::Calls;
 use crate::counters::{Counter, Counters};
+use crate::departed::DepartedCalls;
 use crate::directory::DirectoryHandle;
 use crate::hep::Hep;
 use crate::inbound_auth::InboundDigest;
@@ -44,6 +45,7 @@ pub(crate) struct Edge {
     pub(crate) records: Records,
     pub(crate) transports: Transports,
     pub(crate) calls: Calls,
+    pub(crate) departed: DepartedCalls,
     pub(crate) traces: Traces,
     /// Export of every message, when there is a collector.
     pub(crate) hep: Option<Hep>,

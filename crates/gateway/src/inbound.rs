@@ -172,6 +172,24 @@ pub(crate) fn decide(
     decide_by(directory, settings, asked, authenticate, |deciding| deciding.decide())
 }
 
+/// Refuses for a reason that lies in the request. Whose call it would have been is still told, when it would have come
+/// from where that one's calls come from.
+pub(crate) fn decide_against(
+    directory: &Directory,
+    settings: &Settings,
+    asked: Asked,
+    because: Refused,
+    detail: String,
+) -> Verdict {
+    let nobody = |_: &Trunk, _: &InboundAuth| Authenticated::Absent;
+    decide_by(directory, settings, asked, &nobody, |deciding| {
+        deciding.name_owner();
+        deciding.step(because.reason, RuleResult::Fail, detail);
+        let silent = deciding.stranger(because.status, because.reason, because.advice).silent;
+        Err(Refused { silent, ..because })
+    })
+}
+
 /// Decides for a call that names an agent and comes by no SIP.
 pub(crate) fn decide_agent(
     directory: &Directory,
@@ -218,7 +236,7 @@ fn decide_by(
 }
 
 /// Keeps a received name at a length a record can hold.
-fn bounded(mut text: String) -> String {
+pub(crate) fn bounded(mut text: String) -> String {
     const LONGEST: usize = 256;
     if text.len() > LONGEST {
         let cut = (0..=LONGEST).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
@@ -272,6 +290,28 @@ impl Deciding<'_> {
         self.number(dialled, to)
     }
 
+    /// Finds whose agent or number is dialled, without a rule.
+    fn name_owner(&mut self) {
+        let Asked { dialled, to, .. } = self.asked;
+        if let Ok(agent) = dialled.parse::<AgentId>() {
+            let deployed = self.directory.agent(agent).filter(|agent| agent.sip_deployed);
+            self.organization_id = deployed.map(|agent| agent.organization_id);
+            return;
+        }
+        let Some(number) = self.on_file(dialled, to) else { return };
+        let trunk = self.directory.trunk(number.trunk_id).filter(|trunk| trunk.admits(self.source()));
+        if let Some(trunk) = trunk.cloned() {
+            self.organization_id = Some(number.organization_id);
+            self.trunk = Some(trunk);
+        }
+    }
+
+    /// The number that the Request-URI names, else the To header.
+    fn on_file(&self, dialled: &str, to: &str) -> Option<Arc<PhoneNumber>> {
+        let named = |user: &str| E164::normalise(user).and_then(|n| self.directory.number(&n)).cloned();
+        named(dialled).or_else(|| named(to))
+    }
+
     fn agent_uri(&mut self, id: AgentId) -> Result<Route, Refused> {
         let deployed =
             self.directory.agent(id).filter(|agent| agent.sip_deployed && self.sees(agent.organization_id));
@@ -316,8 +356,7 @@ impl Deciding<'_> {
     }
 
     fn number(&mut self, dialled: &str, to_user: &str) -> Result<Route, Refused> {
-        let on_file = |user: &str| E164::normalise(user).and_then(|n| self.directory.number(&n)).cloned();
-        let number = on_file(dialled).or_else(|| on_file(to_user));
+        let number = self.on_file(dialled, to_user);
         let Some(number) = number.filter(|number| self.sees(number.organization_id)) else {
             self.step(
                 "number",

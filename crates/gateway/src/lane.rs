@@ -118,7 +118,7 @@ async fn carry(edge: Arc<Edge>, goal: Goal, mut queue: mpsc::Receiver<Waiting>) 
             }
         };
         let sent = found.is_some_and(|found| edge.send(found, waiting.bytes).is_ok());
-        if !sent && let Some(call) = edge.calls.of(waiting.owner) {
+        if !sent && let Some(call) = edge.calls.dialog(waiting.owner) {
             // A call that does not keep up runs into its timers.
             let _ = call.try_send(CallInput::Unsent(waiting.hop));
         }

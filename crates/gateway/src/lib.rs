@@ -10,6 +10,7 @@ mod call;
 mod calls;
 mod commands;
 mod counters;
+mod departed;
 mod directory;
 mod edge;
 mod hep;
@@ -25,6 +26,7 @@ mod probe;
 mod record;
 mod recording;
 mod registration;
+mod relay;
 mod resolve;
 mod rtp_ports;
 mod settings;
@@ -174,6 +176,7 @@ impl Gateway {
             },
             counters,
             calls: calls::Calls::new(),
+            departed: departed::DepartedCalls::default(),
             traces: traces::Traces::new(),
             hep,
             rtp_ports: rtp_ports::RtpPorts::new(
@@ -233,6 +236,7 @@ impl Gateway {
         }
         tokio::spawn(watch_certificates(Arc::clone(&edge)));
         tokio::spawn(load::watch(Arc::clone(&edge)));
+        tokio::spawn(departed::serve(Arc::clone(&edge)));
         tokio::spawn(registration::serve(Arc::clone(&edge)));
         tokio::spawn(commands::serve(Arc::clone(&edge), inbox));
         edge.cluster.set_sip_presence(edge.presence());

@@ -14,10 +14,12 @@ use tokio::sync::mpsc;
 
 use crate::admission::{CallPermit, DENOISED_CALL, TrunkLimit};
 use crate::call;
-use crate::calls::{CallInput, MAILBOX};
+use crate::calls::{CallInput, MAILBOX, Party};
 use crate::counters::Counter;
+use crate::departed;
 use crate::edge::Edge;
 use crate::inbound::{self, Asked, Challenge, Refused, Verdict};
+use crate::relay;
 use crate::traces;
 
 /// One UDP datagram that [`crate::strangers::admit`] let through.
@@ -46,11 +48,18 @@ pub(crate) fn handle_malformed(edge: &Arc<Edge>, malformed: Malformed, hop: Hop)
 pub(crate) fn handle_message(edge: &Arc<Edge>, message: Message, hop: Hop) -> bool {
     edge.counters.count(Counter::Received);
     edge.export_received(&message, hop);
-    if let Some(mailbox) = edge.calls.find(&message) {
-        if mailbox.try_send(CallInput::Sip(Box::new((message, hop)))).is_err() {
-            edge.counters.count(Counter::DroppedCallQueue);
+    match edge.calls.find(&message) {
+        Some(Party::Live(mailbox)) => {
+            if mailbox.try_send(CallInput::Sip(Box::new((message, hop)))).is_err() {
+                edge.counters.count(Counter::DroppedCallQueue);
+            }
+            return true;
         }
-        return true;
+        Some(Party::Departed(call)) => {
+            departed::answer(edge, &call, &message, hop);
+            return true;
+        }
+        None => {}
     }
     let request = match message {
         Message::Request(request) => request,
@@ -87,6 +96,11 @@ fn options(edge: &Arc<Edge>, request: &Request, hop: Hop) {
     if let Err((status, headers)) = stateless::check(request) {
         let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         refuse(edge, request, status, None, &headers, hop, Counter::RejectedMalformed);
+        return;
+    }
+    if let Some(relay::Relay { refused, .. }) = relay::refuses(edge, request, hop) {
+        let (status, phrase) = (StatusCode(refused.status), relay::phrase(&refused));
+        refuse(edge, request, status, phrase, &[], hop, Counter::RejectedRelay);
         return;
     }
     if let Err(dropped) = edge.answers(hop.remote.ip(), Instant::now()) {
@@ -151,10 +165,16 @@ fn invite(edge: &Arc<Edge>, request: Request, hop: Hop) -> bool {
         refuse(edge, &request, StatusCode(422), None, &[("Min-SE", &min)], hop, Counter::RejectedMalformed);
         return false;
     }
+    let directory = edge.directory.load();
+    if let Some(relay) = relay::refuses(edge, &request, hop) {
+        let asked = Asked::by(&request, hop.remote);
+        let verdict = inbound::decide_against(&directory, &edge.settings, asked, relay.refused, relay.detail);
+        refuse_for(edge, &request, &verdict, &relay.refused, hop, Counter::RejectedRelay);
+        return false;
+    }
     if request.header(HeaderName::Replaces).is_some() {
         return replace(edge, request, hop);
     }
-    let directory = edge.directory.load();
     let authenticate = |trunk: &Trunk, auth: &InboundAuth| {
         edge.inbound_digest.judge(&request, hop, trunk, auth, &edge.counters, Instant::now())
     };
@@ -283,7 +303,7 @@ fn refusal(
     for challenge in challenges.iter().flatten() {
         headers.push(("WWW-Authenticate", challenge));
     }
-    stateless::respond(request, StatusCode(refused.status), None, &headers, hop, &edge.key)
+    stateless::respond(request, StatusCode(refused.status), relay::phrase(refused), &headers, hop, &edge.key)
 }
 
 const DRAINING: Refused =

@@ -163,6 +163,11 @@ impl Traces {
         shard.insert(to, Entry::Own(capture));
     }
 
+    /// Whether nothing more is kept of a dialog's messages.
+    pub(crate) fn is_closed(&self, key: Key) -> bool {
+        self.with(key, |capture| capture.closed).unwrap_or(true)
+    }
+
     /// Forgets a dialog.
     pub(crate) fn forget(&self, key: Key) {
         let mut shard = self.shard(key).lock();

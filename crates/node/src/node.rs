@@ -1,12 +1,14 @@
 //! A node: store, gateway and API wired together.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::Arc;
 
 use cluster::Cluster;
 use gateway::Gateway;
 use store::{KeyRing, Store};
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +19,41 @@ use crate::{Failure, calls_out, directory_feed, health, records, retention, webh
 
 /// Facts that may wait for the store.
 const RECORD_QUEUE: usize = 65_536;
+
+/// The threads of signalling and of agents' links, apart from the API's: a heavy question there makes no caller wait.
+/// They are half as many as there are cores: the media have threads of their own, and a message that is handed from one
+/// thread to another costs a tenth of a call.
+struct EdgeThreads(Option<Runtime>);
+
+impl EdgeThreads {
+    fn start() -> Result<Self, Failure> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let mut threads = Builder::new_multi_thread();
+        threads.worker_threads((cores / 2).max(1)).thread_name("edge").enable_all();
+        let runtime = threads.build();
+        let runtime =
+            runtime.map_err(|error| Failure::new(format!("the runtime does not start: {error}")))?;
+        Ok(Self(Some(runtime)))
+    }
+
+    /// Runs on these threads, and so does what it spawns.
+    async fn run<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let runtime = self.0.as_ref().ok_or_else(|| Failure::new("the runtime is gone".to_owned()))?;
+        runtime.spawn(task).await.map_err(|error| Failure::new(error.to_string()))
+    }
+}
+
+impl Drop for EdgeThreads {
+    fn drop(&mut self) {
+        // Nobody may wait for threads where a node is let go of.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
 
 /// A running node.
 pub(crate) struct Node {
@@ -30,6 +67,7 @@ pub(crate) struct Node {
     calls_out: JoinHandle<()>,
     webhooks: JoinHandle<()>,
     retention: JoinHandle<()>,
+    edge_threads: EdgeThreads,
     /// Let go of last.
     _lock: NodeLock,
 }
@@ -85,7 +123,9 @@ impl Node {
         let node_name = settings.gateway.node_name.clone();
         let private_targets = settings.gateway.private_targets.clone();
         let recordings_dir = settings.gateway.media.recordings_dir.clone();
-        let gateway = Gateway::start(settings.gateway, directory, cluster.clone(), inbox, sender).await;
+        let edge_threads = EdgeThreads::start()?;
+        let gateway = Gateway::start(settings.gateway, directory, cluster.clone(), inbox, sender);
+        let gateway = edge_threads.run(gateway).await?;
         let gateway = Arc::new(gateway.map_err(|e| Failure::usage(e.to_string()))?);
         let feed = tokio::spawn(directory_feed::run(store.clone(), feed, gateway.directory(), sequence));
         let writer = tokio::spawn(records::run(store.clone(), cluster.clone(), queue));
@@ -105,6 +145,7 @@ impl Node {
         .with_rate_limit(settings.rate_limit)
         .with_recordings(recordings_dir)
         .with_private_targets(private_targets)
+        .with_required_allow_list(settings.require_allow_list)
         .with_metrics_elsewhere(metrics.is_some());
         let http_address = http.local_addr().map_err(|e| Failure::new(e.to_string()))?;
         let stop_http = CancellationToken::new();
@@ -138,6 +179,7 @@ impl Node {
             calls_out,
             webhooks,
             retention,
+            edge_threads,
             _lock: lock,
         })
     }
@@ -153,6 +195,7 @@ impl Node {
         let _ = self.feed.await;
         // The gateway holds the queue's sender: with its last reference gone, the writer drains it and ends.
         drop(self.gateway);
+        drop(self.edge_threads);
         if tokio::time::timeout(records::LAST_FLUSH, self.writer).await.is_err() {
             tracing::error!("calls that could not be written down in time are lost");
         }

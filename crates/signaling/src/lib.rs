@@ -19,5 +19,6 @@ pub use message::{
 };
 pub use options::Options;
 pub use session::{
-    EndCause, Ended, Event, Identity, Invite, Reason, Referral, Refusal, Session, SessionTimer, is_too_short,
+    Departed, EndCause, Ended, Event, Identity, Invite, Reason, Referral, Refusal, Session, SessionTimer,
+    is_too_short,
 };

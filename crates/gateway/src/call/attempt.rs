@@ -210,16 +210,13 @@ impl Call {
     }
 }
 
-fn set_aside(edge: &Arc<Edge>, mut session: Box<Session>, keys: Vec<Key>) {
-    let (mailbox, mut inputs) = mpsc::channel(MAILBOX);
+fn set_aside(edge: &Arc<Edge>, session: Box<Session>, keys: Vec<Key>) {
+    let (mailbox, inputs) = mpsc::channel(MAILBOX);
     for &key in &keys {
         edge.calls.add_dialog(key, mailbox.clone());
     }
-    let edge = Arc::clone(edge);
-    tokio::spawn(async move {
-        let _registered = Registered { edge: Arc::clone(&edge), keys };
-        linger(&edge, &mut session, &mut inputs).await;
-    });
+    let registered = Registered { edge: Arc::clone(edge), keys };
+    tokio::spawn(linger(session, inputs, registered, None));
 }
 
 #[cfg(test)]

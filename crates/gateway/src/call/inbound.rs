@@ -46,11 +46,11 @@ pub(crate) fn run(
     let source = arrival.hop.remote.ip();
     let carried = Box::pin(carry(edge, arrival, mailbox, inputs));
     async move {
-        let Carried { mut session, mut inputs, registered } = carried.await;
+        let Carried { session, inputs, registered } = carried.await;
         let edge = &registered.edge;
         let place = edge.lingering.take(1);
         if place.is_some() || edge.directory.load().lists(source) {
-            linger(edge, &mut session, &mut inputs).await;
+            linger(session, inputs, registered, place).await;
         }
     }
 }

@@ -31,8 +31,8 @@ pub(crate) async fn run(
 ) {
     let mut registered = Registered { edge: Arc::clone(&edge), keys: Vec::new() };
     let session = Box::pin(carry(&edge, originate, permit, mailbox, &mut inputs, &mut registered)).await;
-    if let Some(mut session) = session {
-        linger(&edge, &mut session, &mut inputs).await;
+    if let Some(session) = session {
+        linger(session, inputs, registered, None).await;
     }
 }
 

@@ -181,7 +181,7 @@ async fn run(edge: Arc<Edge>, plan: Plan, mut orders: Orders) {
             }
         };
         match Box::pin(second.carry(&mut inputs, &mut registered, &mut orders, targets.has_more())).await {
-            Carried::Over(mut session) => return linger(&edge, &mut session, &mut inputs).await,
+            Carried::Over(session) => return linger(session, inputs, registered, None).await,
             Carried::HandedOver => return,
             Carried::NextTarget(session) => leave(&edge, session, std::mem::take(&mut registered.keys)),
         }
@@ -498,7 +498,7 @@ fn let_go(edge: &Arc<Edge>, mut session: Box<Session>, keys: Vec<Key>, grace: Du
     }
     let edge = Arc::clone(edge);
     tokio::spawn(async move {
-        let _registered = Registered { edge: Arc::clone(&edge), keys };
+        let registered = Registered { edge: Arc::clone(&edge), keys };
         let patience = Instant::now() + grace;
         while !session.is_over() {
             flush(&edge, &mut session);
@@ -517,6 +517,6 @@ fn let_go(edge: &Arc<Edge>, mut session: Box<Session>, keys: Vec<Key>, grace: Du
                 () = edge.stop.cancelled() => return,
             }
         }
-        linger(&edge, &mut session, &mut inputs).await;
+        linger(session, inputs, registered, None).await;
     });
 }

@@ -85,7 +85,7 @@ impl Session {
         self.events.push_back(Event::Ended(ended));
     }
 
-    /// Gives back what only a live call needs: sessions linger for half a minute, tens of thousands of them.
+    /// Gives back what only a live call needs: a session may linger for half a minute.
     pub(super) fn shrink(&mut self) {
         if self.state != State::Over {
             return;

@@ -10,6 +10,7 @@ mod authenticate;
 mod cancel;
 mod close;
 mod connect;
+mod depart;
 mod event;
 mod info;
 mod modify;
@@ -44,6 +45,7 @@ use refresh::Timer;
 use reliable::Reliable;
 use storm::Storm;
 
+pub use depart::Departed;
 pub use event::{EndCause, Ended, Event, Identity, Invite, Reason, Refusal};
 pub use refer::Referral;
 pub use refresh::{SessionTimer, is_too_short};

@@ -161,6 +161,11 @@ impl InviteServer {
         self.timeout = None;
     }
 
+    /// Whether nothing is to be sent any more, whatever comes.
+    pub(crate) fn only_absorbs(&self) -> bool {
+        matches!(self.state, State::Accepted | State::Confirmed | State::Terminated)
+    }
+
     pub(crate) fn is_terminated(&self) -> bool {
         self.state == State::Terminated
     }

@@ -69,10 +69,18 @@ impl Server {
         out.push(Transmit { hop: self.hop, bytes: response });
     }
 
+    /// The final response, once there is one.
+    pub(crate) fn response(&self) -> Option<Transmit> {
+        match &self.state {
+            State::Trying(_) => None,
+            State::Completed(response, _) => Some(Transmit { hop: self.hop, bytes: response.clone() }),
+        }
+    }
+
     /// The request came again.
     pub(crate) fn repeat(&self, out: &mut Outbox) {
-        if let State::Completed(response, _) = &self.state {
-            out.push(Transmit { hop: self.hop, bytes: response.clone() });
+        if let Some(response) = self.response() {
+            out.push(response);
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod abandon;
 mod bounds;
+mod departed;
 mod digest;
 mod forks;
 mod in_dialog;
