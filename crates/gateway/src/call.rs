@@ -9,6 +9,7 @@ mod consult;
 mod digits;
 mod finish;
 pub(crate) mod inbound;
+mod linger;
 mod listen;
 mod offer;
 pub(crate) mod outbound;
@@ -49,8 +50,11 @@ use crate::sip_status::OurReason;
 use crate::transport::connections::InUse;
 
 use calls_out::Counted;
+use linger::{Registered, linger};
 use transfer::Transfer;
 
+/// How long the record of an answered call may wait for what comes next: who hangs up at once is written down once.
+const RECORD_SOON: Duration = Duration::from_millis(20);
 /// How long the API waits for a call it ended; a carrier that does not answer a CANCEL takes longer (64·T1).
 const END_WAIT: Duration = Duration::from_secs(2);
 
@@ -117,95 +121,14 @@ struct Call {
     try_until: Option<Instant>,
     waiters: Vec<Waiter>,
     waiters_until: Option<Instant>,
+    /// When the call's present state is to be written down at the latest.
+    unrecorded: Option<Instant>,
     /// What an operator should change, when we know better than the status tells.
     advice: Option<String>,
     /// Keeps the connection open that the call runs over.
     in_use: Option<InUse>,
     /// The node's place for this call.
     _permit: CallPermit,
-}
-
-/// The keys a call is found under; taken off the tables when its last transaction is done.
-struct Registered {
-    edge: Arc<Edge>,
-    keys: Vec<Key>,
-}
-
-impl Registered {
-    fn take_off(&mut self) {
-        for key in self.keys.drain(..) {
-            self.edge.calls.remove_dialog(key);
-            self.edge.traces.forget(key);
-        }
-    }
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        self.take_off();
-    }
-}
-
-/// Absorbs retransmissions until the last transaction has timed out; without a task as soon as nothing else can come.
-async fn linger(
-    mut session: Box<Session>,
-    mut inputs: mpsc::Receiver<CallInput>,
-    mut registered: Registered,
-    place: Option<CallPermit>,
-) {
-    let edge = Arc::clone(&registered.edge);
-    let key = trace_key(&edge, &session);
-    loop {
-        flush(&edge, &mut session);
-        edge.traces.update(key, &edge.records);
-        while session.poll_event().is_some() {}
-        if session.is_terminated() {
-            return;
-        }
-        if edge.traces.is_closed(key) {
-            session = match session.depart() {
-                Ok(departed) => {
-                    let departed =
-                        departed::keep(&edge, std::mem::take(&mut registered.keys), departed, place);
-                    inputs.close();
-                    while let Ok(input) = inputs.try_recv() {
-                        if let Some(CallInput::Sip(message)) = too_late(&edge, input) {
-                            departed::answer(&edge, &departed, &message.0, message.1);
-                        }
-                    }
-                    return;
-                }
-                Err(session) => session,
-            };
-        }
-        let Some(due) = session.poll_timeout() else { return };
-        tokio::select! {
-            input = inputs.recv() => {
-                let Some(input) = input else { return };
-                match too_late(&edge, input) {
-                    Some(CallInput::Sip(message)) => take(&edge, &mut session, *message, Instant::now()),
-                    Some(CallInput::Unsent(hop)) => session.handle_transport_error(hop, Instant::now()),
-                    _ => {}
-                }
-            }
-            () = tokio::time::sleep_until(due.into()) => session.handle_timeout(Instant::now()),
-            () = edge.stop.cancelled() => return,
-        }
-    }
-}
-
-/// Refuses what comes to a call that is over. What concerns its session is given back.
-fn too_late(edge: &Arc<Edge>, input: CallInput) -> Option<CallInput> {
-    match input.refuse(CallError::NotLive)? {
-        CallInput::Second(_, event) => second_leg::discard(edge, event),
-        CallInput::Replace(invite) => {
-            let (invite, hop) = *invite;
-            let answer = signaling::stateless::respond(&invite, StatusCode(481), None, &[], hop, &edge.key);
-            let _ = edge.send(answer.hop, answer.bytes);
-        }
-        other => return Some(other),
-    }
-    None
 }
 
 /// What a session's messages are kept under.
@@ -276,7 +199,8 @@ impl Call {
     fn due(&self) -> Option<Instant> {
         let deadline = self.deadline.map(|(at, _)| at);
         let transfer = self.transfer.as_ref().and_then(|t| t.until());
-        let due = [self.session.poll_timeout(), deadline, self.waiters_until, self.try_until, transfer];
+        let session = self.session.poll_timeout();
+        let due = [session, deadline, self.waiters_until, self.try_until, self.unrecorded, transfer];
         due.into_iter().flatten().min()
     }
 
@@ -367,6 +291,9 @@ impl Call {
             self.end(reason, now);
         }
         self.time_transfer(now);
+        if self.unrecorded.is_some_and(|at| at <= now) {
+            self.record();
+        }
         if self.waiters_until.is_some_and(|at| at <= now) {
             self.waiters_until = None;
             for waiter in self.waiters.drain(..) {
@@ -477,8 +404,18 @@ impl Call {
         }
     }
 
+    /// Writes the call's present state down within a moment. An agent elsewhere may ask for it at once.
+    fn record_soon(&mut self, now: Instant) {
+        if self.link.is_some() {
+            self.record();
+        } else {
+            self.unrecorded.get_or_insert(now + RECORD_SOON);
+        }
+    }
+
     /// Writes the call's present state down.
     fn record(&mut self) {
+        self.unrecorded = None;
         self.conversation.updated_at = Timestamp::now();
         self.edge.records.conversation(self.conversation.clone());
     }

@@ -145,6 +145,7 @@ async fn answered(
         in_use: edge.transports.hold(hop, None),
         waiters: Vec::new(),
         waiters_until: None,
+        unrecorded: None,
         advice: None,
         _permit: permit,
     };
@@ -371,6 +372,6 @@ impl Call {
             self.open_leg(negotiated, now);
         }
         self.begin_dial(now);
-        self.record();
+        self.record_soon(now);
     }
 }

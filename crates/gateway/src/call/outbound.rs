@@ -133,6 +133,7 @@ async fn carry(
         try_until: targets.has_more().then_some(now + TRY),
         waiters: Vec::new(),
         waiters_until: None,
+        unrecorded: None,
         advice: None,
         _permit: permit,
     };
