@@ -125,8 +125,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::Invalid(vec![fault("body", msg, "json")]));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer)
-        .map_err(|error| describe(&["body".to_owned()], &error))?;
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let raw = serde_json::from_slice(bytes).unwrap_or_default();
+        describe(&["body".to_owned()], &raw, &error)
+    })?;
     deserializer
         .end()
         .map_err(|_| ApiError::Invalid(vec![fault("body", "goes on after its JSON object", "json")]))?;
@@ -134,8 +136,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 }
 
 fn from_strings<T: DeserializeOwned>(place: &str, map: Map<String, Value>) -> Result<T, ApiError> {
-    serde_path_to_error::deserialize(Value::Object(map))
-        .map_err(|error| describe(&[place.to_owned()], &error))
+    let raw = Value::Object(map);
+    serde_path_to_error::deserialize(&raw).map_err(|error| describe(&[place.to_owned()], &raw, &error))
 }
 
 fn fault(place: &str, msg: &str, kind: &'static str) -> FieldErrorOut {
@@ -146,7 +148,7 @@ fn fault(place: &str, msg: &str, kind: &'static str) -> FieldErrorOut {
 /// object, which derived structures would take.
 pub(crate) fn tree<T: DeserializeOwned + serde::Serialize>(field: &str, raw: &Value) -> Result<T, ApiError> {
     let place = [String::from("body"), field.to_owned()];
-    let value: T = serde_path_to_error::deserialize(raw).map_err(|error| describe(&place, &error))?;
+    let value: T = serde_path_to_error::deserialize(raw).map_err(|error| describe(&place, raw, &error))?;
     // What has just been read from a tree can be written as one.
     let canonical = serde_json::to_value(&value).unwrap_or_default();
     let mut path = vec![field.to_owned()];
@@ -179,8 +181,12 @@ fn array_for_object(raw: &Value, canonical: &Value, path: &mut Vec<String>) -> b
 }
 
 /// Turns a deserializer's complaint into a field and a rule. What was sent is never repeated: it may be a secret.
-/// `place` is where the value that was read stands.
-pub(crate) fn describe(place: &[String], error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
+/// `place` is where the value `raw` stands.
+fn describe(
+    place: &[String],
+    raw: &Value,
+    error: &serde_path_to_error::Error<serde_json::Error>,
+) -> ApiError {
     use serde_json::error::Category;
     use serde_path_to_error::Segment;
 
@@ -189,11 +195,17 @@ pub(crate) fn describe(place: &[String], error: &serde_path_to_error::Error<serd
         let msg = format!("is not well-formed JSON (line {}, column {})", inner.line(), inner.column());
         return ApiError::Invalid(vec![FieldErrorOut { loc: place.to_vec(), msg, kind: "json" }]);
     }
-    let mut loc = place.to_vec();
+    let (mut loc, mut found) = (place.to_vec(), Some(raw));
     for segment in error.path() {
         match segment {
-            Segment::Seq { index } => loc.push(index.to_string()),
-            Segment::Map { key } => loc.push(key.clone()),
+            Segment::Seq { index } => {
+                loc.push(index.to_string());
+                found = found.and_then(|value| value.get(index));
+            }
+            Segment::Map { key } => {
+                loc.push(key.clone());
+                found = found.and_then(|value| value.get(key));
+            }
             // Names of Rust variants mean nothing to a client.
             Segment::Enum { .. } | Segment::Unknown => {}
         }
@@ -201,6 +213,8 @@ pub(crate) fn describe(place: &[String], error: &serde_path_to_error::Error<serd
     let text = inner.to_string();
     let text = text.rfind(" at line ").map_or(text.as_str(), |at| text.get(..at).unwrap_or(&text));
     let (field, msg, kind) = rule(text);
+    // One of several words stands for itself; one of several objects is told by its type.
+    let field = field.filter(|field| *field != TAG || found.is_some_and(Value::is_object));
     if let Some(field) = field
         && (loc.len() == place.len() || loc.last().map(String::as_str) != Some(field))
     {
@@ -208,6 +222,9 @@ pub(crate) fn describe(place: &[String], error: &serde_path_to_error::Error<serd
     }
     ApiError::Invalid(vec![FieldErrorOut { loc, msg, kind }])
 }
+
+/// The field that tells of which kind an object is.
+const TAG: &str = "type";
 
 /// The field a message of serde's names, the rule in our words, and the kind of fault.
 fn rule(text: &str) -> (Option<&str>, String, &'static str) {
@@ -224,7 +241,7 @@ fn rule(text: &str) -> (Option<&str>, String, &'static str) {
     if text.starts_with("unknown variant `") {
         let expected = text.rsplit_once("expected ").map_or("", |(_, e)| e);
         let values: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-        return (Some("type"), format!("must be one of {}", values.join(", ")), "value");
+        return (Some(TAG), format!("must be one of {}", values.join(", ")), "value");
     }
     for prefix in ["invalid type: ", "invalid value: ", "invalid length "] {
         if text.starts_with(prefix) {

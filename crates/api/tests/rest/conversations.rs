@@ -2,7 +2,7 @@
 
 use axum::http::Method;
 use cluster::CallError;
-use model::{ConversationId, ConversationStatus, Scope, Timestamp};
+use model::{ConversationId, ConversationStatus, RecordStep, Scope, Timestamp};
 use serde_json::{Value, json};
 
 use crate::support::{TestApi, echo};
@@ -333,4 +333,48 @@ async fn a_live_call_is_transferred() {
     api.post(unknown, json!({"to": "+14155550199"})).await.expect(404);
     api.as_key(&api.key, Method::POST, &format!("/core/conversations/{id}/end"), None).await.expect(200);
     api.post(&path, json!({"to": "+14155550199"})).await.expect(409);
+}
+
+#[tokio::test]
+async fn a_recording_is_begun_paused_and_resumed() {
+    let (api, agent) = ready().await;
+    let placed = api.post("/core/conversations", call(&agent)).await.expect(202);
+    let id = placed.body["conversation"]["id"].as_str().unwrap().to_owned();
+    let path = format!("/core/conversations/{id}/recording");
+    let step = async |name: &str| {
+        api.as_key(&api.key, Method::POST, &format!("{path}/{name}"), None).await.expect(200).id()
+    };
+    for name in ["start", "pause", "resume"] {
+        assert_eq!(step(name).await, id);
+    }
+    api.post(&format!("{path}/start"), json!({"format": "ogg"})).await.expect(200);
+    let asked = std::mem::take(&mut api.edge.lock().unwrap().recorded);
+    let ogg = RecordStep::Start(Some(model::RecordingFormat::Ogg));
+    assert_eq!(asked, [RecordStep::Start(None), RecordStep::Pause, RecordStep::Resume, ogg]);
+    for (body, field) in [(json!({"format": "mp3"}), "format"), (json!({"speed": 2}), "speed")] {
+        api.post(&format!("{path}/start"), body).await.names(field);
+    }
+    for (error, status) in [
+        (CallError::NotLive, 409),
+        (CallError::NotAnswered, 409),
+        (CallError::NotRecorded, 409),
+        (CallError::OtherFormat, 409),
+        (CallError::Busy, 503),
+    ] {
+        api.edge.lock().unwrap().refuse = Some(error);
+        api.as_key(&api.key, Method::POST, &format!("{path}/start"), None).await.expect(status);
+    }
+    api.edge.lock().unwrap().refuse = None;
+    // Who may only read changes nothing, and nobody else's call is found.
+    let reader = api.key(&[Scope::ConversationsRead]).await;
+    let (_, other) = api.other_organization().await;
+    let before = api.edge.lock().unwrap().recorded.len();
+    for name in ["start", "pause", "resume"] {
+        let path = format!("{path}/{name}");
+        api.as_key(&reader, Method::POST, &path, None).await.expect(403);
+        api.as_key(&other, Method::POST, &path, None).await.expect(404);
+    }
+    assert_eq!(api.edge.lock().unwrap().recorded.len(), before);
+    api.as_key(&api.key, Method::POST, &format!("/core/conversations/{id}/end"), None).await.expect(200);
+    api.as_key(&api.key, Method::POST, &format!("{path}/start"), None).await.expect(409);
 }

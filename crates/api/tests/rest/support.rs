@@ -39,6 +39,7 @@ pub(crate) struct Edge {
     pub(crate) live: HashMap<ConversationId, Conversation>,
     pub(crate) placed: Vec<(Conversation, model::AgentConfig)>,
     pub(crate) transferred: Vec<cluster::Transfer>,
+    pub(crate) recorded: Vec<model::RecordStep>,
 }
 
 struct Healthy;
@@ -289,8 +290,14 @@ async fn obey(store: Store, edge: Arc<Mutex<Edge>>, mut inbox: CallInbox) {
             CallCommand::Listen(_, reply) => {
                 let _ = reply.send(Err(CallError::NotLive));
             }
-            CallCommand::Record(_, _, reply) => {
-                let _ = reply.send(Err(CallError::NotRecorded));
+            CallCommand::Record(id, step, reply) => {
+                let mut edge = edge.lock().unwrap();
+                let answer = match (edge.refuse, edge.live.get(&id).cloned()) {
+                    (Some(error), _) => Err(error),
+                    (None, call) => call.ok_or(CallError::NotLive),
+                };
+                edge.recorded.push(step);
+                let _ = reply.send(answer);
             }
             CallCommand::Digits(id, _, reply) => {
                 let call = edge.lock().unwrap().live.get(&id).cloned();
