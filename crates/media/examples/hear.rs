@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use media::codec::Codec;
 use media::offer_answer::{Direction, Negotiated};
 use media::rtp::Packet;
-use media::session::{Agent, Believed, Outbox, Session, SessionConfig};
+use media::session::{Agent, Outbox, Session, SessionConfig};
 
 const FRAME: Duration = Duration::from_millis(20);
 const PEER: &str = "198.51.100.10:4000";
@@ -59,29 +59,19 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Runs the session from packet to packet and deadline to deadline.
 fn hear(start: Instant, arrivals: &[(Instant, Vec<u8>)]) -> Result<Vec<i16>, Box<dyn Error>> {
-    let config = SessionConfig {
-        negotiated: Negotiated {
-            codec: Codec::Pcmu,
-            payload_type: 0,
-            receive_payload_type: 0,
-            telephone_event: None,
-            remote: PEER.parse()?,
-            remote_rtcp: PEER.parse()?,
-            rtcp_mux: false,
-            direction: Direction::SendRecv,
-            ptime_ms: 20,
-            encryption: None,
-        },
-        agent: Agent::Silent,
-        seed: [1; 16],
-        believed: Believed::default(),
-        initial_timeout: Duration::from_secs(30),
-        timeout: Duration::from_secs(15),
-        tap: true,
-        noise_cancellation: None,
-        dtmf_tones: false,
-        beep: None,
+    let negotiated = Negotiated {
+        codec: Codec::Pcmu,
+        payload_type: 0,
+        receive_payload_type: 0,
+        telephone_event: None,
+        remote: PEER.parse()?,
+        remote_rtcp: PEER.parse()?,
+        rtcp_mux: false,
+        direction: Direction::SendRecv,
+        ptime_ms: 20,
+        encryption: None,
     };
+    let config = SessionConfig { tap: true, ..SessionConfig::new(negotiated, Agent::Silent, [1; 16]) };
     let mut session = Session::new(config, start);
     session.start(start);
     let (peer, mut out) = (PEER.parse()?, Outbox::default());

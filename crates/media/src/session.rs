@@ -82,6 +82,26 @@ pub struct SessionConfig {
     pub beep: Option<Duration>,
 }
 
+impl SessionConfig {
+    /// A session in which nobody is believed but the signalled address, silence is borne for 30 s before the first
+    /// packet and for 15 s after it, and everything else is off.
+    #[must_use]
+    pub fn new(negotiated: Negotiated, agent: Agent, seed: [u8; 16]) -> Self {
+        Self {
+            negotiated,
+            agent,
+            seed,
+            believed: Believed::default(),
+            initial_timeout: Duration::from_secs(30),
+            timeout: Duration::from_secs(15),
+            tap: false,
+            noise_cancellation: None,
+            dtmf_tones: false,
+            beep: None,
+        }
+    }
+}
+
 /// Something the call must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MediaEvent {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use media::offer_answer::{LocalMedia, OfferAnswer};
-use media::session::{Agent, Believed, Outbox, Session, SessionConfig};
+use media::session::{Agent, Outbox, Session, SessionConfig};
 
 const OFFER: &[u8] = b"v=0\r\no=- 1 1 IN IP4 198.51.100.10\r\ns=-\r\nc=IN IP4 198.51.100.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
 
@@ -19,16 +19,10 @@ pub(crate) fn run(bytes: &[u8]) {
     let Ok((_, negotiated)) = OfferAnswer::new(LocalMedia::default()).answer(OFFER) else { return };
     let (remote, mut now) = (negotiated.remote, Instant::now());
     let config = SessionConfig {
-        negotiated,
-        agent: Agent::Echo,
-        seed: [3; 16],
-        believed: Believed::default(),
-        initial_timeout: Duration::from_secs(30),
-        timeout: Duration::from_secs(15),
         tap: true,
-        noise_cancellation: None,
         dtmf_tones: true,
         beep: Some(Duration::from_secs(5)),
+        ..SessionConfig::new(negotiated, Agent::Echo, [3; 16])
     };
     let (mut session, mut out) = (Session::new(config, now), Outbox::default());
     session.start(now);

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use media::offer_answer::{LocalMedia, OfferAnswer};
-use media::session::{Agent, Believed, Outbox, Session, SessionConfig};
+use media::session::{Agent, Outbox, Session, SessionConfig};
 
 /// xorshift64*: any seed but 0 will do.
 struct Random(u64);
@@ -141,19 +141,7 @@ fn damaged_packets_break_nothing_and_the_true_ones_are_still_heard() {
     let plain = "v=0\r\no=- 1 1 IN IP4 198.51.100.10\r\ns=-\r\nc=IN IP4 198.51.100.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
     let (_, negotiated) = offer_answer.answer(plain.as_bytes()).unwrap();
     let payload_type = negotiated.receive_payload_type;
-    let config = SessionConfig {
-        negotiated,
-        agent: Agent::Echo,
-        seed: [3; 16],
-        believed: Believed::default(),
-        initial_timeout: Duration::from_secs(30),
-        timeout: Duration::from_secs(15),
-        tap: false,
-        noise_cancellation: None,
-        dtmf_tones: false,
-        beep: None,
-    };
-    let mut session = Session::new(config, now);
+    let mut session = Session::new(SessionConfig::new(negotiated, Agent::Echo, [3; 16]), now);
     session.start(now);
     // SR with a report, SDES, BYE, APP, XR.
     let mut report = vec![0x81, 200, 0, 12];

@@ -92,7 +92,7 @@ impl Inband {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{negotiated, packet};
-    use super::super::{Agent, Believed, Outbox, Session, SessionConfig};
+    use super::super::{Agent, Outbox, Session, SessionConfig};
     use super::*;
     use crate::codec::Codec;
     use crate::denoise::Mode;
@@ -111,17 +111,12 @@ mod tests {
             },
             || (),
         );
+        let agent = Agent::Linked(std::sync::Arc::new(link));
         let config = SessionConfig {
-            negotiated,
-            agent: Agent::Linked(std::sync::Arc::new(link)),
-            seed: [3; 16],
-            believed: Believed::default(),
-            initial_timeout: Duration::from_secs(30),
-            timeout: Duration::from_secs(15),
-            tap: false,
             noise_cancellation: Some(Mode::Standard),
             dtmf_tones,
             beep,
+            ..SessionConfig::new(negotiated, agent, [3; 16])
         };
         let mut session = Session::new(config, now);
         session.start(now);

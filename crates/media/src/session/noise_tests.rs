@@ -8,19 +8,8 @@ use crate::detect::{level_db, total_db};
 const FRAME: Duration = Duration::from_millis(20);
 
 fn session(agent: Agent, mode: Option<Mode>, now: Instant) -> Session {
-    let config = SessionConfig {
-        negotiated: negotiated(),
-        agent,
-        seed: [3; 16],
-        believed: Believed::default(),
-        initial_timeout: Duration::from_secs(30),
-        timeout: Duration::from_secs(15),
-        tap: true,
-        noise_cancellation: mode,
-        dtmf_tones: false,
-        beep: None,
-    };
-    let mut session = Session::new(config, now);
+    let config = SessionConfig::new(negotiated(), agent, [3; 16]);
+    let mut session = Session::new(SessionConfig { tap: true, noise_cancellation: mode, ..config }, now);
     session.start(now);
     session
 }

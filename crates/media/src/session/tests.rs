@@ -28,21 +28,13 @@ pub(super) fn negotiated() -> Negotiated {
 
 fn session(agent: Agent, now: Instant) -> Session {
     let config = SessionConfig {
-        negotiated: negotiated(),
-        agent,
-        seed: [3; 16],
         believed: Believed {
             signalling_source: Some("203.0.113.5".parse().unwrap()),
             media_addresses: vec!["192.0.2.128/25".parse().unwrap()],
             stale: Some("198.51.100.10:7777".parse().unwrap()),
             may_be_forged: false,
         },
-        initial_timeout: Duration::from_secs(30),
-        timeout: Duration::from_secs(15),
-        tap: false,
-        noise_cancellation: None,
-        dtmf_tones: false,
-        beep: None,
+        ..SessionConfig::new(negotiated(), agent, [3; 16])
     };
     let mut session = Session::new(config, now);
     session.start(now);
@@ -216,20 +208,14 @@ fn sprayed(open_to_all: bool) -> (usize, usize, usize, usize) {
     let stranger: SocketAddr = "192.0.2.66:9".parse().unwrap();
     for call in 0..1_000_u32 {
         let start = Instant::now();
+        let agent = if call % 2 == 0 { Agent::Echo } else { Agent::Silent };
         let config = SessionConfig {
-            negotiated: negotiated(),
-            agent: if call % 2 == 0 { Agent::Echo } else { Agent::Silent },
-            seed: [3; 16],
             believed: Believed {
                 signalling_source: Some("203.0.113.5".parse().unwrap()),
                 ..Believed::default()
             },
-            initial_timeout: Duration::from_secs(30),
-            timeout: Duration::from_secs(15),
             tap: true,
-            noise_cancellation: None,
-            dtmf_tones: false,
-            beep: None,
+            ..SessionConfig::new(negotiated(), agent, [3; 16])
         };
         let mut session = Session::new(config, start);
         session.latch.open_to_all = open_to_all;

@@ -5,16 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use signaling::{Departed, Message, Request, Session, Transport};
 
-use crate::link::{A, B, Link, OFFER, hop, request, sdp, title};
+use crate::in_dialog::{Call, established};
+use crate::link::{A, B, Link, OFFER, hop, request, title};
 
 /// A call to B that the caller has hung up; the BYE had sequence number 2 and branch 3.
 fn hung_up() -> (Link, String) {
-    let mut link = Link::called(&request("INVITE", 1, "1", "", OFFER));
-    let tag = link.b.as_ref().unwrap().local_tag().to_owned();
-    link.tell(0.1, B, |b, now| assert!(b.answer(sdp("v=0 answer"), now)));
-    link.run(0.2);
-    link.say(A, &request("ACK", 1, "2", &tag, ""));
-    link.run(0.3);
+    let Call { mut link, tag } = established();
     link.say(A, &request("BYE", 2, "3", &tag, ""));
     link.run(0.4);
     assert_eq!(link.inbox.last().map(title).unwrap(), "200 BYE (2)");
@@ -76,12 +72,7 @@ fn repetitions_and_latecomers_are_answered_as_by_the_session() {
 #[test]
 fn a_session_that_waits_for_something_stays() {
     // For an answer to its BYE.
-    let mut link = Link::called(&request("INVITE", 1, "1", "", OFFER));
-    let tag = link.b.as_ref().unwrap().local_tag().to_owned();
-    link.tell(0.1, B, |b, now| assert!(b.answer(sdp("v=0 answer"), now)));
-    link.run(0.2);
-    link.say(A, &request("ACK", 1, "2", &tag, ""));
-    link.run(0.3);
+    let mut link = established().link;
     let mut session = Box::new(link.b.take().unwrap());
     while session.poll_event().is_some() {}
     // For its end.

@@ -5,12 +5,12 @@ use signaling::{Event, HeaderName, Message, Method, Refusal, StatusCode};
 use crate::link::{A, B, Link, OFFER, request, sdp, title};
 
 /// A call to B, answered and acknowledged; the sequence number 1 and the branches 1 and 2 are used.
-struct Call {
-    link: Link,
-    tag: String,
+pub(crate) struct Call {
+    pub(crate) link: Link,
+    pub(crate) tag: String,
 }
 
-fn established() -> Call {
+pub(crate) fn established() -> Call {
     let mut link = Link::called(&request("INVITE", 1, "1", "", OFFER));
     let tag = link.b.as_ref().unwrap().local_tag().to_owned();
     link.tell(0.1, B, |b, now| assert!(b.answer(sdp("v=0 answer"), now)));

@@ -64,25 +64,15 @@ impl Impairment {
 
 fn speaker(codec: Codec, seed: u8, start: Instant) -> Session {
     let payload_type = if codec == Codec::Opus { 111 } else { 0 };
-    let config = SessionConfig {
-        negotiated: Negotiated {
-            codec,
-            payload_type,
-            receive_payload_type: payload_type,
-            telephone_event: None,
-            ..negotiated()
-        },
-        agent: Agent::Play(Player::tones(&[(440.0, 60_000)], true)),
-        seed: [seed; 16],
-        believed: Believed::default(),
-        initial_timeout: Duration::from_secs(30),
-        timeout: Duration::from_secs(15),
-        tap: false,
-        noise_cancellation: None,
-        dtmf_tones: false,
-        beep: None,
+    let negotiated = Negotiated {
+        codec,
+        payload_type,
+        receive_payload_type: payload_type,
+        telephone_event: None,
+        ..negotiated()
     };
-    let mut session = Session::new(config, start);
+    let agent = Agent::Play(Player::tones(&[(440.0, 60_000)], true));
+    let mut session = Session::new(SessionConfig::new(negotiated, agent, [seed; 16]), start);
     session.start(start);
     session
 }
