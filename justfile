@@ -6,7 +6,7 @@ fmt:
     cargo fmt --all
 
 lint:
-    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --profile checked --workspace --all-targets --locked -- -D warnings
 
 demo:
     cargo run --release -- demo
@@ -15,7 +15,7 @@ openapi:
     cargo run -q -p api --example openapi > openapi.json
 
 interop *TESTS:
-    cargo build --release -p node && python3 interop/run.py target/release/tandem {{TESTS}}
+    cargo build --profile checked -p node && python3 interop/run.py target/checked/tandem {{TESTS}}
 
 bench:
     cargo build --release -p node && python3 bench/calls.py target/release/tandem && python3 bench/echo.py target/release/tandem

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Real peers against the real binary: every test starts `tandem serve` on free ports and speaks to it over sockets.
 
-    interop/run.py target/release/tandem [part of a name…]
+    interop/run.py target/checked/tandem [part of a name…]
 
-Most tests wait for a call to take its time, so two run at once; those that want the whole machine come after them, one
+Most tests wait for a call to take its time, so three run at once; those that want the whole machine come after them, one
 by one. Closes with a line in the form of cargo's test runner, which scripts/test adds up.
 """
 import importlib

@@ -23,7 +23,7 @@ PATIENCE = 4
 PORTS, WINDOW = range(20_000, 32_000), 1_000
 window = itertools.count(os.getpid())
 # Tests that run at once, and which of them this is: each lane's nodes have ports of their own.
-LANES = 2
+LANES = 3
 lane = 0
 
 
