@@ -1,8 +1,9 @@
 """kill -9 loses nothing that was acknowledged."""
+import subprocess
 import threading
 import time
 
-from tandem import Tandem, alone
+from tandem import Skipped, Tandem, alone
 
 
 @alone
@@ -33,3 +34,11 @@ def test_kill_9_while_trunks_are_written(binary):
             for id in acknowledged:
                 assert t.request("GET", f"/core/trunks/{id}")[0] == 200, id
             assert acknowledged
+
+
+def test_a_machine_that_has_been_up_for_200_days(binary):
+    days = str(200 * 86_400)
+    done = subprocess.run(["unshare", "-T", "--monotonic", days, "--boottime", days, "--fork", binary, "demo", "--once"], capture_output=True, text=True, timeout=120)
+    if "unshare" in done.stderr:
+        raise Skipped(done.stderr.strip())
+    assert done.returncode == 0 and "All three calls and their audio were right." in done.stdout, done

@@ -2,6 +2,7 @@
 import re
 import signal
 import socket
+import threading
 
 from dialog import Peer
 from hostile import Raw, metric
@@ -70,6 +71,10 @@ def test_nothing_is_passed_on_to_anybody(binary):
             answer = raw.ask(raw.request("INVITE", NUMBER, extra))
             assert code(answer) == expected, (extra, answer)
             assert expected != 403 or answer.startswith("SIP/2.0 403 Not relaying\r\n"), answer
+        # Who names our address on top and is elsewhere has the same one behind a NAT; and a phone's way is where it calls.
+        assert code(raw.ask(raw.request("INVITE", NUMBER).replace(f"Via: SIP/2.0/UDP {raw.ip}:{raw.port}", f"Via: SIP/2.0/UDP {us}"))) == 200
+        for host, to in [("203.0.113.5", "203.0.113.5:5060;lr"), ("pbx.test:5070", "PBX.test:5070;lr")]:
+            assert code(raw.ask(raw.request("INVITE", "x", route(to), uri=f"sip:{NUMBER}@{host}"))) == 200, to
         hops = raw.request("INVITE", NUMBER, route(f"{there};lr")).replace("Max-Forwards: 70", "Max-Forwards: 0")
         assert code(raw.ask(hops)) == 483
         # A call that need not be passed on is answered, however few hops are left.
@@ -90,6 +95,9 @@ def test_nothing_is_passed_on_to_anybody(binary):
         number_on_trunk(t, ["127.0.0.2"])
         stranger = Raw(t.udp, "127.0.0.3")
         assert stranger.ask(stranger.request("INVITE", NUMBER, route(f"{there};lr")), 0.5) is None
+        # On a trunk without a list nobody is one.
+        number_on_trunk(t, None, "+14155550122")
+        assert code(stranger.ask(stranger.request("INVITE", "+14155550122", route(f"{there};lr")))) == 403
 
 
 def test_two_organizations_behind_one_carrier_get_their_own_calls(binary):
@@ -337,3 +345,44 @@ def test_what_needs_a_dialog_and_names_none_finds_none(binary):
                 assert code(raw.ask(raw.request(method, NUMBER))) == expected, method
             for method in methods:
                 assert code(raw.ask(raw.request(method, NUMBER, to_tag=";tag=guessed"))) == 481, method
+
+
+def test_what_comes_after_the_end_of_a_call_is_answered_until_its_transactions_time_out(binary):
+    with Tandem(binary) as t:
+        number_on_trunk(t, ["127.0.0.0/8"])
+        # Over UDP and TCP, hung up by the caller and by us.
+        for transport, ours in (("udp", False), ("udp", True), ("tcp", False)):
+            call = Call(getattr(t, transport), NUMBER, transport)
+            invite = call.request("INVITE", 1, call.body)
+            invite = re.sub(r"To: .*\r\n", f"To: <{call.uri}>\r\n", invite)
+            assert call.final() == 200
+            bye = call.request("BYE", 2, branch="bye")
+            if ours:
+                id = wait_for("the call", 5, lambda: t.ok("GET", "/core/conversations?status=in_progress"))[0]["id"]
+                threading.Thread(target=t.request, args=("POST", f"/core/conversations/{id}/end")).start()
+                asked = call.socket.receive(5)
+                assert asked.startswith("BYE "), asked
+                lines = "\r\n".join(f"{name}: {header(asked, name)}" for name in ("Via", "From", "To", "Call-ID", "CSeq"))
+                call.socket.send(f"SIP/2.0 200 OK\r\n{lines}\r\nContent-Length: 0\r\n\r\n")
+            else:
+                call.socket.send(bye)
+                assert code(call.socket.receive()) == 200
+            wait_for("the end", 5, lambda: not t.ok("GET", "/core/conversations?status=in_progress"))
+            tag = header(call.answer, "To").split("tag=")[1]
+            late = lambda method, cseq, **more: call.request(method, cseq, **more)
+            for request, expected in [(bye, 200), (late("INFO", 3, branch="info"), 481), (late("INVITE", 4, body=call.body, branch="re"), 481), (bye, 200)]:
+                if expected == 200 and ours:
+                    # It crosses nothing: ours has had its answer.
+                    expected = 481
+                call.socket.send(request)
+                answer = call.socket.receive(2)
+                assert code(answer) == expected, (transport, ours, request, answer)
+                assert f"tag={tag}" in header(answer, "To"), answer
+            # The INVITE once more is absorbed, by another path it is merged, and another one waits (RFC 6026 8.5, RFC 3261 8.2.2.2).
+            call.socket.send(invite)
+            assert call.socket.receive(0.3) is None
+            call.socket.send(invite.replace(f"z9hG4bK{call.branch}", "z9hG4bKother"))
+            assert code(call.socket.receive(2)) == 482
+            call.socket.send(invite.replace(f"z9hG4bK{call.branch}", "z9hG4bKnew").replace("CSeq: 1 ", "CSeq: 9 "))
+            answer = call.socket.receive(2)
+            assert code(answer) == 500 and int(header(answer, "Retry-After")) <= 10, answer

@@ -8,6 +8,7 @@ use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -126,8 +127,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let raw = serde_json::from_slice(bytes).unwrap_or_default();
-        describe(&["body".to_owned()], &raw, &error)
+        let raw = || Value::deserialize(&mut serde_json::Deserializer::from_slice(bytes)).unwrap_or_default();
+        describe(&["body".to_owned()], raw, &error)
     })?;
     deserializer
         .end()
@@ -137,7 +138,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 
 fn from_strings<T: DeserializeOwned>(place: &str, map: Map<String, Value>) -> Result<T, ApiError> {
     let raw = Value::Object(map);
-    serde_path_to_error::deserialize(&raw).map_err(|error| describe(&[place.to_owned()], &raw, &error))
+    serde_path_to_error::deserialize(&raw)
+        .map_err(|error| describe(&[place.to_owned()], || raw.clone(), &error))
 }
 
 fn fault(place: &str, msg: &str, kind: &'static str) -> FieldErrorOut {
@@ -148,7 +150,8 @@ fn fault(place: &str, msg: &str, kind: &'static str) -> FieldErrorOut {
 /// object, which derived structures would take.
 pub(crate) fn tree<T: DeserializeOwned + serde::Serialize>(field: &str, raw: &Value) -> Result<T, ApiError> {
     let place = [String::from("body"), field.to_owned()];
-    let value: T = serde_path_to_error::deserialize(raw).map_err(|error| describe(&place, raw, &error))?;
+    let value: T =
+        serde_path_to_error::deserialize(raw).map_err(|error| describe(&place, || raw.clone(), &error))?;
     // What has just been read from a tree can be written as one.
     let canonical = serde_json::to_value(&value).unwrap_or_default();
     let mut path = vec![field.to_owned()];
@@ -181,10 +184,10 @@ fn array_for_object(raw: &Value, canonical: &Value, path: &mut Vec<String>) -> b
 }
 
 /// Turns a deserializer's complaint into a field and a rule. What was sent is never repeated: it may be a secret.
-/// `place` is where the value `raw` stands.
+/// `place` is where the value `raw` stands, which is only looked at when it must be.
 fn describe(
     place: &[String],
-    raw: &Value,
+    raw: impl FnOnce() -> Value,
     error: &serde_path_to_error::Error<serde_json::Error>,
 ) -> ApiError {
     use serde_json::error::Category;
@@ -195,16 +198,16 @@ fn describe(
         let msg = format!("is not well-formed JSON (line {}, column {})", inner.line(), inner.column());
         return ApiError::Invalid(vec![FieldErrorOut { loc: place.to_vec(), msg, kind: "json" }]);
     }
-    let (mut loc, mut found) = (place.to_vec(), Some(raw));
+    let (mut loc, mut way) = (place.to_vec(), String::new());
     for segment in error.path() {
         match segment {
             Segment::Seq { index } => {
                 loc.push(index.to_string());
-                found = found.and_then(|value| value.get(index));
+                way.push_str(&format!("/{index}"));
             }
             Segment::Map { key } => {
                 loc.push(key.clone());
-                found = found.and_then(|value| value.get(key));
+                way.push_str(&format!("/{}", key.replace('~', "~0").replace('/', "~1")));
             }
             // Names of Rust variants mean nothing to a client.
             Segment::Enum { .. } | Segment::Unknown => {}
@@ -214,7 +217,7 @@ fn describe(
     let text = text.rfind(" at line ").map_or(text.as_str(), |at| text.get(..at).unwrap_or(&text));
     let (field, msg, kind) = rule(text);
     // One of several words stands for itself; one of several objects is told by its type.
-    let field = field.filter(|field| *field != TAG || found.is_some_and(Value::is_object));
+    let field = field.filter(|field| *field != TAG || raw().pointer(&way).is_some_and(Value::is_object));
     if let Some(field) = field
         && (loc.len() == place.len() || loc.last().map(String::as_str) != Some(field))
     {

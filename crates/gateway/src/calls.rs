@@ -200,9 +200,21 @@ impl Calls {
         self.dialogs(key).lock().insert(key, Party::Live(mailbox));
     }
 
-    /// The call of a dialog side is over, its task gone.
-    pub(crate) fn depart(&self, key: Key, departed: Arc<Departed>) {
-        self.dialogs(key).lock().insert(key, Party::Departed(departed));
+    /// The call of a dialog side is over, and its task takes nothing more; `false` when the side is another's by now.
+    pub(crate) fn depart(&self, key: Key, departed: &Arc<Departed>) -> bool {
+        let mut table = self.dialogs(key).lock();
+        let own = table.get_mut(&key).filter(|party| matches!(party, Party::Live(task) if task.is_closed()));
+        own.map(|party| *party = Party::Departed(Arc::clone(departed))).is_some()
+    }
+
+    /// Nothing of a departed call comes any more.
+    pub(crate) fn forget(&self, key: Key, departed: &Arc<Departed>) {
+        let mut table = self.dialogs(key).lock();
+        let own = |party: &Party| matches!(party, Party::Departed(call) if Arc::ptr_eq(call, departed));
+        if table.get(&key).is_some_and(own) {
+            table.remove(&key);
+            shrink(&mut table);
+        }
     }
 
     pub(crate) fn remove_dialog(&self, key: Key) {

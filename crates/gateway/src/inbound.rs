@@ -185,7 +185,9 @@ pub(crate) fn decide_against(
     decide_by(directory, settings, asked, &nobody, |deciding| {
         deciding.name_owner();
         deciding.step(because.reason, RuleResult::Fail, detail);
-        let silent = deciding.stranger(because.status, because.reason, because.advice).silent;
+        // Who reaches somebody of ours is no stranger there.
+        let stranger = deciding.organization_id.is_none();
+        let silent = stranger && deciding.stranger(because.status, because.reason, because.advice).silent;
         Err(Refused { silent, ..because })
     })
 }

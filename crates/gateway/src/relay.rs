@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use signaling::{HeaderName, Hop, NameAddr, Request, Transport, Uri, Via};
 
+use crate::advertise;
 use crate::edge::Edge;
 use crate::inbound::{Refused, bounded, refused};
 use crate::settings::Advertise;
@@ -29,7 +30,7 @@ const TOO_MANY_HOPS: Refused = refused(
 const LOOP: Refused = refused(
     482,
     "loop_detected",
-    "The request was sent by this node and came back: the trunk's carrier, or its proxy, sends our own calls to us.",
+    "The request was sent by this node and came back: a carrier that is a mere proxy brings our own calls to us. Have it answer calls to our numbers as a B2BUA does, or do not place them over it.",
 );
 
 /// The status' reason phrase, where ours says more than the RFC's.
@@ -41,7 +42,8 @@ pub(crate) fn phrase(refused: &Refused) -> Option<&'static str> {
 pub(crate) fn refuses(edge: &Edge, request: &Request, hop: Hop) -> Option<Relay> {
     let us = Us::on(edge, hop);
     let foreign = |route: &str| {
-        NameAddr::parse(route).is_some_and(|route| !us.is(&route.uri) && !is_asked(&route.uri, request))
+        NameAddr::parse(route)
+            .is_some_and(|route| !us.is(&route.uri) && !is_asked(&route.uri, request, hop.transport))
     };
     if let Some(route) = request.list(HeaderName::Route).find(|route| foreign(route)) {
         let used_up =
@@ -49,16 +51,19 @@ pub(crate) fn refuses(edge: &Edge, request: &Request, hop: Hop) -> Option<Relay>
         let refused = if used_up { TOO_MANY_HOPS } else { NOT_RELAYING };
         return Some(Relay { refused, detail: bounded(format!("the route {route} is not to this node")) });
     }
+    // Who sends from another address and names ours on top is behind a NAT, in a network with the same addresses.
+    let not_from_us = usize::from(!us.is_at(hop.remote.ip()));
     let ours = |via: &&str| Via::parse(via).is_some_and(|via| us.sent(&via));
-    let via = request.list(HeaderName::Via).find(ours)?;
+    let via = request.list(HeaderName::Via).skip(not_from_us).find(ours)?;
     Some(Relay { refused: LOOP, detail: bounded(format!("the Via {via} is this node's")) })
 }
 
 /// Whether a route goes where the Request-URI does, whoever that is: a phone's way to its registrar.
-fn is_asked(route: &Uri<'_>, request: &Request) -> bool {
-    request
-        .parsed_uri()
-        .is_some_and(|asked| asked.host.eq_ignore_ascii_case(route.host) && asked.port == route.port)
+fn is_asked(route: &Uri<'_>, request: &Request, by: Transport) -> bool {
+    let port = |uri: &Uri<'_>| uri.port.unwrap_or(by.default_port());
+    let goes_there =
+        |asked: Uri<'_>| asked.host.eq_ignore_ascii_case(route.host) && port(&asked) == port(route);
+    request.parsed_uri().is_some_and(goes_there)
 }
 
 /// What we are called on a hop.
@@ -76,29 +81,36 @@ impl<'a> Us<'a> {
         Self { edge, transport, advertised, local: edge.local(hop) }
     }
 
-    /// Whether a route names us; one without a port means ours.
+    /// Whether a route names us; one without a port means ours. A listener for every address is reached at each of the
+    /// machine's.
     fn is(&self, uri: &Uri<'_>) -> bool {
         let host = bare(uri.host);
         let settings = &self.edge.settings;
         let mut domains = settings.domains.iter().chain(&settings.domain);
-        domains.any(|domain| domain.eq_ignore_ascii_case(host))
-            || self.at(host, |ours| uri.port.is_none_or(|named| named == ours))
+        if domains.any(|domain| domain.eq_ignore_ascii_case(host)) {
+            return true;
+        }
+        let suits = |ours: u16| uri.port.is_none_or(|named| named == ours);
+        let advertised = self.advertised.as_ref().is_some_and(|advertised| {
+            advertised.host.eq_ignore_ascii_case(host) && suits(advertised.port.unwrap_or(self.local.port()))
+        });
+        advertised
+            || suits(self.local.port())
+                && host.parse().is_ok_and(|ip: IpAddr| self.is_at(ip) || advertise::is_ours(ip))
     }
 
     /// Whether we have put a Via there.
     fn sent(&self, via: &Via<'_>) -> bool {
+        let (host, local) = (bare(via.host), self.local.port());
         let port = via.port.unwrap_or(self.transport.default_port());
-        self.at(bare(via.host), |ours| ours == port)
+        match &self.advertised {
+            Some(ours) => ours.host.eq_ignore_ascii_case(host) && port == ours.port.unwrap_or(local),
+            None => port == local && host.parse().is_ok_and(|ip| self.is_at(ip)),
+        }
     }
 
-    /// Whether a host is what we say of ourselves, or our address, at a port that suits.
-    fn at(&self, host: &str, suits: impl Fn(u16) -> bool) -> bool {
-        let local = self.local;
-        let advertised = self.advertised.as_ref().is_some_and(|advertised| {
-            advertised.host.eq_ignore_ascii_case(host) && suits(advertised.port.unwrap_or(local.port()))
-        });
-        advertised
-            || (suits(local.port()) && host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical() == local.ip()))
+    fn is_at(&self, ip: IpAddr) -> bool {
+        ip.to_canonical() == self.local.ip()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cluster::Cluster;
 use gateway::Gateway;
@@ -17,6 +18,8 @@ use crate::lock::NodeLock;
 use crate::settings::Settings;
 use crate::{Failure, calls_out, directory_feed, health, records, retention, webhooks};
 
+/// How long the edge may take for its last messages once every call has been told to end.
+const LAST_MESSAGES: Duration = Duration::from_secs(10);
 /// Facts that may wait for the store.
 const RECORD_QUEUE: usize = 65_536;
 
@@ -194,10 +197,18 @@ impl Node {
         self.feed.abort();
         let _ = self.feed.await;
         // The gateway holds the queue's sender: with its last reference gone, the writer drains it and ends.
+        // Its threads have a moment for the last messages; what holds on to a record longer is a call without an end.
         drop(self.gateway);
+        let mut writer = self.writer;
+        let told = tokio::time::timeout(LAST_MESSAGES, &mut writer).await;
         drop(self.edge_threads);
-        if tokio::time::timeout(records::LAST_FLUSH, self.writer).await.is_err() {
-            tracing::error!("calls that could not be written down in time are lost");
+        if told.is_err() {
+            tracing::error!(
+                "calls that did not end in time have no final record; the next start closes them"
+            );
+            if tokio::time::timeout(records::LAST_FLUSH, writer).await.is_err() {
+                tracing::error!("calls that could not be written down in time are lost");
+            }
         }
         // What was under way is told again by the next node: its lease runs out.
         self.calls_out.abort();

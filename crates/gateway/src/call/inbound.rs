@@ -13,6 +13,7 @@ use signaling::{Ended, Event, Hop, Refusal, Request, Session, StatusCode, Transm
 use tokio::sync::mpsc;
 
 use super::digits::Presses;
+use super::linger::refuse_replace;
 use super::offer::{local_media, media_towards};
 use super::{Call, Registered, flush, linger, take, trace_key, until};
 use crate::admission::CallPermit;
@@ -213,6 +214,7 @@ async fn chosen(
                     session.refuse(Refusal::new(StatusCode(503)), Instant::now());
                 }
                 Some(CallInput::Unsent(hop)) => session.handle_transport_error(hop, Instant::now()),
+                Some(CallInput::Replace(invite)) => refuse_replace(edge, &invite.0, invite.1),
                 _ => {}
             },
             () = until(session.poll_timeout()) => session.handle_timeout(Instant::now()),

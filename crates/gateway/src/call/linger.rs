@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cluster::CallError;
-use signaling::{Session, StatusCode};
+use signaling::{Departed, Hop, Request, Session, StatusCode};
 use tokio::sync::mpsc;
 
 use super::{flush, second_leg, take, trace_key};
@@ -38,7 +38,7 @@ impl Drop for Registered {
 pub(super) async fn linger(
     mut session: Box<Session>,
     mut inputs: mpsc::Receiver<CallInput>,
-    mut registered: Registered,
+    registered: Registered,
     place: Option<CallPermit>,
 ) {
     let edge = Arc::clone(&registered.edge);
@@ -52,17 +52,7 @@ pub(super) async fn linger(
         }
         if edge.traces.is_closed(key) {
             session = match session.depart() {
-                Ok(departed) => {
-                    let departed =
-                        departed::keep(&edge, std::mem::take(&mut registered.keys), departed, place);
-                    inputs.close();
-                    while let Ok(input) = inputs.try_recv() {
-                        if let Some(CallInput::Sip(message)) = too_late(&edge, input) {
-                            departed::answer(&edge, &departed, &message.0, message.1);
-                        }
-                    }
-                    return;
-                }
+                Ok(departed) => return stand_in(&edge, departed, inputs, registered, place).await,
                 Err(session) => session,
             };
         }
@@ -82,16 +72,42 @@ pub(super) async fn linger(
     }
 }
 
+/// Leaves the answers to repetitions where the call was found, and answers what has come meanwhile.
+async fn stand_in(
+    edge: &Arc<Edge>,
+    departed: Departed,
+    mut inputs: mpsc::Receiver<CallInput>,
+    mut registered: Registered,
+    place: Option<CallPermit>,
+) {
+    let departed = Arc::new(departed);
+    inputs.close();
+    if departed.until() > Instant::now() {
+        // What is another's by now is not taken off its table with the rest.
+        departed::keep(edge, &std::mem::take(&mut registered.keys), &departed, place);
+    }
+    while let Some(input) = inputs.recv().await {
+        if let Some(CallInput::Sip(message)) = too_late(edge, input) {
+            departed::answer(edge, &departed, &message.0, message.1);
+        }
+    }
+}
+
 /// Refuses what comes to a call that is over. What concerns its session is given back.
 fn too_late(edge: &Arc<Edge>, input: CallInput) -> Option<CallInput> {
     match input.refuse(CallError::NotLive)? {
         CallInput::Second(_, event) => second_leg::discard(edge, event),
-        CallInput::Replace(invite) => {
-            let (invite, hop) = *invite;
-            let answer = signaling::stateless::respond(&invite, StatusCode(481), None, &[], hop, &edge.key);
-            let _ = edge.send(answer.hop, answer.bytes);
-        }
+        CallInput::Replace(invite) => refuse_replace(edge, &invite.0, invite.1),
         other => return Some(other),
     }
     None
+}
+
+/// There is no such dialog any more that an INVITE could take the place of (RFC 3891 3); its repetition is asked anew.
+pub(super) fn refuse_replace(edge: &Edge, invite: &Request, hop: Hop) {
+    if let Some(key) = edge.calls.initial_key(invite) {
+        edge.calls.remove_dialog(key);
+    }
+    let answer = signaling::stateless::respond(invite, StatusCode(481), None, &[], hop, &edge.key);
+    let _ = edge.send(answer.hop, answer.bytes);
 }

@@ -15,6 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::attempt::{TRY, leaves_target, refuses_encryption};
 use super::digits::Presses;
+use super::linger::refuse_replace;
 use super::offer::{believed, local_media};
 use super::peer::believes;
 use super::{Call, Registered, flush, linger, take, until};
@@ -338,6 +339,7 @@ impl SecondCall {
                     }
                     Some(CallInput::Media(event)) => self.on_media(event).await,
                     Some(CallInput::Unsent(hop)) => self.session.handle_transport_error(hop, now),
+                    Some(CallInput::Replace(invite)) => refuse_replace(&self.edge, &invite.0, invite.1),
                     Some(_) | None => {}
                 },
                 agent = plugged_elsewhere(port) => if let Some(leg) = &self.leg {
@@ -510,8 +512,10 @@ fn let_go(edge: &Arc<Edge>, mut session: Box<Session>, keys: Vec<Key>, grace: Du
             }
             let due = session.poll_timeout().map_or(patience, |due| due.min(patience));
             tokio::select! {
-                input = inputs.recv() => if let Some(CallInput::Sip(message)) = input {
-                    take(&edge, &mut session, *message, Instant::now());
+                input = inputs.recv() => match input {
+                    Some(CallInput::Sip(message)) => take(&edge, &mut session, *message, Instant::now()),
+                    Some(CallInput::Replace(invite)) => refuse_replace(&edge, &invite.0, invite.1),
+                    Some(_) | None => {}
                 },
                 () = until(Some(due)) => session.handle_timeout(Instant::now()),
                 () = edge.stop.cancelled() => return,
