@@ -8,7 +8,6 @@ import math
 import os
 import struct
 import threading
-import time
 
 from sip import encode_ulaw
 
@@ -180,7 +179,7 @@ class Stream:
 
     def __init__(self, socket):
         self.socket, self.messages, self.heard, self.marks, self.digits = socket, [], bytearray(), [], []
-        self.sid = None
+        self.sid, self.news = None, asyncio.Event()
 
     async def next(self):
         message = json.loads(await self.socket.receive())
@@ -195,6 +194,7 @@ class Stream:
             self.marks.append(message["mark"]["name"])
         elif event == "dtmf":
             self.digits.append(message["dtmf"]["digit"])
+        self.news.set()
         return message
 
     async def begin(self):
@@ -217,10 +217,13 @@ class Stream:
 
     async def until(self, what, there, seconds=30):
         """Waits for something that a reader beside finds."""
-        deadline = time.monotonic() + seconds
-        while not there():
-            assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-            await asyncio.sleep(0.01)
+        try:
+            async with asyncio.timeout(seconds):
+                while not there():
+                    self.news.clear()
+                    await self.news.wait()
+        except TimeoutError:
+            raise AssertionError(f"{what}: not within {seconds} s") from None
 
     async def hears(self, seconds):
         """Waits until the caller has said so much more, which a reader beside takes."""

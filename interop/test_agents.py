@@ -164,7 +164,8 @@ def test_a_bot_that_dies_or_is_not_there(binary):
         await socket.close()
 
     async def mute(socket):
-        await asyncio.sleep(30)
+        while await socket.reader.read(4096):
+            pass
     with Tandem(binary) as t:
         bots = Bots(dies)
         phone = Phone(t.udp, stream_agent(t, bots)).answered()
@@ -242,6 +243,7 @@ def test_hostile_bots_harm_only_their_own_call(binary):
         socket.reader._transport.pause_reading()
         for _ in range(200):
             await stream.say(b"\x80" * 16_000)
+            # The attack's own pace: it outlasts what is measured of the other call.
             await asyncio.sleep(0.05)
     with Tandem(binary) as t:
         phone = Phone(t.udp, stream_agent(t, Bots(well_behaved)), hz=440).answered()
@@ -275,7 +277,7 @@ def test_tandem_refuses_accepts_and_reconnects(binary):
         if seen["connections"] == 1:
             assert json.loads(await socket.receive())["type"] == "incoming"
             await socket.send({"type": "ringing"})
-            await asyncio.sleep(0.3)
+            await asyncio.to_thread(wait_for, "the ringing", 5, lambda: t.ok("GET", "/core/conversations?status=ringing"))
             seen["accepted"] = time.monotonic()
             await socket.send({"type": "accept"})
         heard = seen["heard"] = bytearray()
@@ -377,6 +379,7 @@ def test_dial_bridges_a_human_or_falls_back(binary):
         method = request.split(" ", 1)[0]
         if method == "INVITE":
             carrier.reply(request, "180 Ringing")
+            # How long the human lets it ring: the ringback is measured meanwhile.
             time.sleep(1.5)
             carrier.accept(request)
         elif method == "BYE":

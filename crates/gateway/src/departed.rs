@@ -80,3 +80,55 @@ pub(crate) async fn serve(edge: Arc<Edge>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use signaling::{Identity, Refusal, Session, SessionTimer, StatusCode, Transport};
+
+    use super::*;
+
+    const HEAD: &str = "Via: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK1\r\nFrom: <sip:a@h>;tag=1\r\nCall-ID: c\r\nContent-Length: 0\r\n";
+
+    /// A refused call whose ACK came at a time: it absorbs until T4 later.
+    fn departed(acknowledged: Instant) -> Arc<Departed> {
+        let parsed = |method: &str, tag: &str| {
+            let text =
+                format!("{method} sip:b@h SIP/2.0\r\n{HEAD}To: <sip:b@h>{tag}\r\nCSeq: 1 {method}\r\n\r\n");
+            Message::parse(Bytes::from(text)).unwrap()
+        };
+        let hop = Hop { transport: Transport::Udp, remote: "192.0.2.9:5060".parse().unwrap(), flow: 0 };
+        let identity = Identity {
+            contact: "sip:h".to_owned(),
+            via: "h".to_owned(),
+            user_agent: "t",
+            session_timer: SessionTimer::default(),
+            seed: [1; 16],
+        };
+        let Message::Request(invite) = parsed("INVITE", "") else { panic!("an INVITE is a request") };
+        let mut session = Box::new(Session::accept(invite, hop, identity, acknowledged));
+        assert!(session.refuse(Refusal::new(StatusCode(486)), acknowledged));
+        let tag = format!(";tag={}", session.local_tag());
+        session.handle_message(parsed("ACK", &tag), hop, acknowledged);
+        while session.poll_transmit().is_some() || session.poll_event().is_some() {}
+        Arc::new(session.depart().unwrap_or_else(|_| panic!("something is still to be done")))
+    }
+
+    #[test]
+    fn entries_are_forgotten_in_the_order_of_their_times() {
+        let (calls, now) = (DepartedCalls::default(), Instant::now());
+        let after = |seconds| now + Duration::from_secs(seconds);
+        for (number, acknowledged) in [(1, 40), (2, 41), (3, 9), (4, 42)] {
+            let departed = departed(after(acknowledged));
+            calls.add(Entries { departed, keys: [number].into(), _place: None });
+        }
+        let expired = |at| -> Vec<Key> {
+            calls.expired(after(at)).iter().flat_map(|entries| entries.keys.iter().copied()).collect()
+        };
+        assert_eq!(expired(44), []);
+        assert_eq!(expired(45), [1]);
+        // The third, done long before, waits for those that left before it.
+        assert_eq!(expired(46), [2, 3]);
+        assert_eq!(expired(90), [4]);
+    }
+}
