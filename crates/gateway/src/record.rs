@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ahash::{AHashMap, RandomState};
-use model::{CallQuality, Conversation, ConversationId, DecisionRecord, Trace};
+use model::{CallQuality, Conversation, ConversationId, DecisionRecord, PackedTrace};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -21,7 +21,7 @@ pub enum Record {
     /// How a call sounded; written once, at its end.
     Quality(ConversationId, Box<CallQuality>),
     /// The messages of a call that has ended; a later one of the same call replaces an earlier one.
-    Trace(Box<Trace>, Waiting),
+    Trace(PackedTrace, Waiting),
 }
 
 /// Bytes of traces that may wait to be written down.
@@ -139,12 +139,17 @@ impl Records {
         }
     }
 
-    /// Of `bytes` of messages. Traces are lost before anything else is.
-    pub(crate) fn trace(&self, trace: Trace, bytes: usize) {
+    /// Traces are lost before anything else is. `None` is one that could not be packed.
+    pub(crate) fn trace(&self, trace: Option<PackedTrace>) {
+        let Some(trace) = trace else {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let bytes = trace.packed.len();
         let waiting = self.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let share = Waiting(Arc::clone(&self.waiting), bytes);
         if waiting <= MAX_WAITING && self.sender.capacity() > RESERVED {
-            self.send(Record::Trace(Box::new(trace), share));
+            self.send(Record::Trace(trace, share));
         } else {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }

@@ -2,10 +2,13 @@
 //! its first line and three headers before anything is kept. Scanners and floods cost that, and a counter.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use ahash::RandomState;
 use model::{AgentId, E164};
-use signaling::{Hop, Method, Peek, Uri};
+use signaling::{Hop, Method, NameAddr, Peek, Uri};
 
 use crate::counters::Counter;
 use crate::directory::Directory;
@@ -20,6 +23,50 @@ pub(crate) const RECORDS_PER_SECOND: u32 = 50;
 /// Calls of strangers that are over and absorb what is repeated, at once; those beyond it absorb nothing. Of a caller
 /// who acknowledges nothing half a minute is kept, so a flood of them would have no other end.
 pub(crate) const LINGERING: u32 = 16_384;
+
+/// Strangers that are remembered as callers.
+const CALLERS: usize = 1_024;
+/// How long, in seconds.
+const CALLER_FOR: u64 = 2;
+/// Bits of a slot that say when, in seconds; the others say who.
+const WHEN: u64 = 0xffff;
+
+/// Strangers who sent something inside a dialog a moment ago: our tag in it shows that they are where they say, and
+/// looking at what they send before it is read would only take longer. A slot is taken over by whoever hashes there.
+pub(crate) struct Callers {
+    hasher: RandomState,
+    begun: Instant,
+    slots: Vec<AtomicU64>,
+}
+
+impl Callers {
+    pub(crate) fn new(now: Instant) -> Self {
+        let slots = (0..CALLERS).map(|_| AtomicU64::new(0)).collect();
+        Self { hasher: RandomState::new(), begun: now, slots }
+    }
+
+    /// Who calls, and when it is.
+    fn slot(&self, source: IpAddr, now: Instant) -> (Option<&AtomicU64>, u64, u64) {
+        let hash = self.hasher.hash_one(source);
+        let slot = usize::try_from(hash >> 32).ok().and_then(|hash| self.slots.get(hash % CALLERS));
+        // Of 0 nobody was seen yet.
+        let seconds = now.saturating_duration_since(self.begun).as_secs() + 1;
+        (slot, hash & !WHEN, seconds & WHEN)
+    }
+
+    fn saw(&self, source: IpAddr, now: Instant) {
+        let (slot, who, when) = self.slot(source, now);
+        if let Some(slot) = slot {
+            slot.store(who | when, Ordering::Relaxed);
+        }
+    }
+
+    fn has(&self, source: IpAddr, now: Instant) -> bool {
+        let (slot, who, when) = self.slot(source, now);
+        let seen = slot.map_or(0, |slot| slot.load(Ordering::Relaxed));
+        seen != 0 && seen & !WHEN == who && when.wrapping_sub(seen) & WHEN < CALLER_FOR
+    }
+}
 
 /// What an INVITE's address says of it.
 enum Addressed {
@@ -38,10 +85,16 @@ pub(crate) fn admit(edge: &Edge, datagram: &[u8], hop: Hop) -> Result<(), Counte
         return Ok(());
     }
     let now = Instant::now();
+    if edge.callers.has(hop.remote.ip(), now) {
+        return Ok(());
+    }
     let Some(peek) = Peek::of(datagram) else {
         return may_be_refused(edge, hop, now, Counter::DroppedParse);
     };
     if edge.calls.knows(&peek) {
+        if peek.request.is_some() && peek.to().as_ref().and_then(NameAddr::tag).is_some() {
+            edge.callers.saw(hop.remote.ip(), now);
+        }
         return Ok(());
     }
     let Some((method, uri)) = peek.request.filter(|(method, _)| *method != Method::Ack) else {
@@ -97,4 +150,26 @@ fn addressed(directory: &Directory, peek: &Peek<'_>, uri: &str, hop: Hop) -> Add
         return Addressed::Nobody;
     };
     open(trunk.admits(source))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_caller_is_known_for_a_moment_whatever_the_uptime() {
+        let begun = Instant::now();
+        let callers = Callers::new(begun);
+        let source = |last: u8| IpAddr::from([192, 0, 2, last]);
+        for hours in [0, 18, 36, 24 * 200] {
+            let now = begun + Duration::from_secs(hours * 3_600);
+            assert!(!callers.has(source(1), now) && !callers.has(source(2), now));
+            callers.saw(source(1), now);
+            assert!(callers.has(source(1), now) && callers.has(source(1), now + Duration::from_secs(1)));
+            assert!(!callers.has(source(2), now));
+            assert!(!callers.has(source(1), now + Duration::from_secs(CALLER_FOR)));
+        }
+    }
 }

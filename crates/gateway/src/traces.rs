@@ -5,8 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ahash::AHashMap;
 use bytes::Bytes;
-use model::{Conversation, DecisionRecord, Timestamp, Trace, TraceMessage};
+use model::{
+    Conversation, ConversationId, DecisionRecord, OrganizationId, Timestamp, TraceMessage, TraceMessageView,
+    TraceView,
+};
 use parking_lot::Mutex;
+use serde::{Serialize, Serializer};
 use signaling::{Hop, masked};
 
 use crate::calls::Key;
@@ -51,16 +55,24 @@ struct Capture {
     messages: Vec<Kept>,
     bytes: usize,
     left_out: u32,
-    ended: Option<Box<End>>,
+    ended: Option<Box<Written>>,
     /// Nothing more is kept.
     closed: bool,
 }
 
-/// How the call ended, once it has.
+/// How a call ended.
 struct End {
-    /// Without messages.
-    trace: Trace,
-    written: usize,
+    conversation_id: ConversationId,
+    organization_id: OrganizationId,
+    at: Timestamp,
+    decision: DecisionRecord,
+}
+
+/// The end of a call whose trace goes on.
+struct Written {
+    end: End,
+    /// Messages that are written down.
+    messages: usize,
     updates: u8,
 }
 
@@ -122,22 +134,19 @@ impl Traces {
         to_the_end: bool,
         records: &Records,
     ) {
-        let trace = Trace {
+        let end = End {
             conversation_id: conversation.id,
             organization_id: conversation.organization_id,
             at: Timestamp::now(),
-            messages: Vec::new(),
-            left_out: 0,
-            decision: Some(decision),
+            decision,
         };
         self.begin(key);
         self.with(key, |capture| {
             if to_the_end {
-                capture.ended = Some(Box::new(End { trace, written: usize::MAX, updates: 0 }));
+                capture.ended = Some(Box::new(Written { end, messages: usize::MAX, updates: 0 }));
                 capture.write(records);
             } else {
-                let messages = shown(&capture.messages);
-                records.trace(Trace { messages, left_out: capture.left_out, ..trace }, capture.bytes);
+                end.write(&capture.messages, capture.bytes, capture.left_out, records);
                 self.total.fetch_sub(capture.bytes, Ordering::Relaxed);
                 *capture = Capture { closed: true, ..Capture::default() };
             }
@@ -204,14 +213,49 @@ impl Capture {
     }
 
     fn write(&mut self, records: &Records) {
-        let Some(end) = &mut self.ended else { return };
-        if end.written == self.messages.len() || end.updates >= MAX_UPDATES {
+        let Some(written) = &mut self.ended else { return };
+        if written.messages == self.messages.len() || written.updates >= MAX_UPDATES {
             return;
         }
-        end.written = self.messages.len();
-        end.updates += 1;
-        let trace = Trace { messages: shown(&self.messages), left_out: self.left_out, ..end.trace.clone() };
-        records.trace(trace, self.bytes);
+        written.messages = self.messages.len();
+        written.updates += 1;
+        written.end.write(&self.messages, self.bytes, self.left_out, records);
+    }
+}
+
+impl End {
+    /// Hands on what is kept of a call, with `bytes` in its messages.
+    fn write(&self, messages: &[Kept], bytes: usize, left_out: u32, records: &Records) {
+        let Self { conversation_id, organization_id, at, ref decision } = *self;
+        let trace = TraceView {
+            conversation_id,
+            organization_id,
+            at,
+            messages: Shown(messages),
+            left_out,
+            decision: Some(decision),
+        };
+        records.trace(trace.pack(bytes + ROOM + ROOM_OF_MESSAGE * messages.len()));
+    }
+}
+
+/// What a packed trace takes beside its messages, and a message beside its text, about.
+const ROOM: usize = 768;
+const ROOM_OF_MESSAGE: usize = 48;
+
+/// Messages without their secrets, one after the other: packed, none is copied more than once.
+struct Shown<'a>(&'a [Kept]);
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|kept| TraceMessageView {
+            at: kept.at,
+            sent: kept.sent,
+            transport: kept.hop.transport.as_via(),
+            local: kept.local,
+            remote: kept.hop.remote,
+            raw: text(masked(&kept.raw)),
+        }))
     }
 }
 

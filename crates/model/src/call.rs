@@ -186,52 +186,68 @@ pub struct Conversation {
     /// The remote party as E.164, or as received when it is no number.
     pub user_id: String,
     /// The agent, unless the config was given inline.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<AgentId>,
     /// Its version.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_version_id: Option<AgentVersionId>,
     /// Our number: the dialled one inbound, the caller ID outbound. `None` for a call to an agent URI.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_number: Option<E164>,
     /// The trunk. `None` for a call to an agent URI.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub trunk_id: Option<TrunkId>,
     /// The customer's context, handed to the agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_context: Option<Value>,
     /// The customer's own data.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub custom_metadata: Option<Value>,
     /// Creation time.
     pub created_at: Timestamp,
     /// Last change.
     pub updated_at: Timestamp,
     /// First 18x.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ringing_at: Option<Timestamp>,
     /// The 2xx.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub answered_at: Option<Timestamp>,
     /// The end.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
     /// Who ended it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<EndedBy>,
     /// Call-ID of the SIP dialog.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sip_call_id: Option<String>,
     /// The final SIP status of the INVITE.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sip_status: Option<u16>,
     /// Why it ended, in words or a short code such as `encryption_required`, `no_ack`, `media_timeout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Codec name as in SDP, for example `PCMU`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub codec: Option<String>,
     /// `none` or the SRTP suite.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub media_encryption: Option<String>,
     /// Mean opinion score of the worse direction (ITU-T G.107), 1 to 4.5.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mos: Option<f64>,
     /// The recording, when there is one.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub recording: Option<RecordingDetails>,
     /// When the beep of a voicemail box was heard last.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub voicemail_beep_at: Option<Timestamp>,
     /// What the operator should know of this call, for example which noise cancellation was applied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// What was said, where the runtime writes it down; in the order of its beginning.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub transcript: Vec<Turn>,
 }
 

@@ -44,8 +44,8 @@ pub struct VersionEntry {
     pub agent_id: AgentId,
     /// Counts from 1.
     pub version: i64,
-    /// What it does.
-    pub config: AgentConfig,
+    /// What it does; its calls share it.
+    pub config: Arc<AgentConfig>,
 }
 
 /// One change of the configuration: the new value, or `None` when the thing is gone.

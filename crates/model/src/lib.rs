@@ -43,7 +43,7 @@ pub use runtime::{Audiosocket, Dial, MediaStream, OpenaiRealtime, TandemLink};
 pub use secret::Secret;
 pub use target::{PrivateTargets, TargetRefused};
 pub use time::Timestamp;
-pub use trace::{Trace, TraceMessage};
+pub use trace::{PackedTrace, Trace, TraceMessage, TraceMessageView, TraceView};
 pub use transfer::{MAX_EXTENSION, TRANSFER_SECONDS, TransferMode, TransferStep, TransferTarget};
 pub use trunk::{InboundAuth, InboundConfig, MediaEncryption, OutboundConfig, Transport, Trunk};
 pub use webhook::{Delivery, DeliveryState, Webhook, WebhookEvent};

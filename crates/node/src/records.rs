@@ -18,7 +18,7 @@ const MAX_BATCH: usize = 5_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Decisions and traces after which the oldest are dropped, so that strangers cannot fill the disk.
-const PRUNE_AFTER: usize = 1_000;
+const PRUNE_AFTER: usize = 4_000;
 /// How long the last facts may take when the node ends.
 pub(crate) const LAST_FLUSH: Duration = Duration::from_secs(10);
 
@@ -72,7 +72,7 @@ fn latest(records: impl Iterator<Item = gateway::Record>) -> Vec<store::Record> 
         match record {
             gateway::Record::Quality(id, quality) => batch.push(store::Record::Quality(id, quality)),
             gateway::Record::Decision(decision) => batch.push(store::Record::Decision(*decision)),
-            gateway::Record::Trace(trace, _) => batch.push(store::Record::Trace(*trace)),
+            gateway::Record::Trace(trace, _) => batch.push(store::Record::Trace(trace)),
             gateway::Record::Conversation(conversation) => {
                 match places.get(&conversation.id).and_then(|at| batch.get_mut(*at)) {
                     Some(slot) => *slot = store::Record::Conversation(*conversation),

@@ -173,7 +173,7 @@ impl Store {
                                 id: version.id,
                                 agent_id: version.agent_id,
                                 version: version.version,
-                                config: version.config,
+                                config: Arc::new(version.config),
                             };
                             DirectoryChange::Version(version.id, Some(Arc::new(entry)))
                         }

@@ -2,7 +2,8 @@
 
 use model::{
     AgentId, AgentVersionId, CallQuality, Conversation, ConversationId, ConversationStatus, DecisionId,
-    DecisionRecord, Direction, E164, EndedBy, OrganizationId, PhoneNumber, Timestamp, Trace, Trunk, TrunkId,
+    DecisionRecord, Direction, E164, EndedBy, OrganizationId, PackedTrace, PhoneNumber, Timestamp, Trunk,
+    TrunkId,
 };
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
@@ -27,7 +28,7 @@ const MAX_DECISIONS: i64 = 100_000;
 pub enum Record {
     Conversation(Conversation),
     Decision(DecisionRecord),
-    Trace(Trace),
+    Trace(PackedTrace),
     Quality(ConversationId, Box<CallQuality>),
 }
 
@@ -85,7 +86,7 @@ impl Store {
         for group in decisions.chunks(ROWS) {
             insert_decisions(&mut transaction, group).await?;
         }
-        let kept: Vec<&Trace> =
+        let kept: Vec<&PackedTrace> =
             records.iter().filter_map(|r| if let Record::Trace(t) = r { Some(t) } else { None }).collect();
         traces::upsert(&mut transaction, &kept).await?;
         let qualities: Vec<(ConversationId, &CallQuality)> = records

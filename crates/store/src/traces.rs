@@ -1,6 +1,6 @@
 //! The messages of calls that have ended, and why calls ended as they did.
 
-use model::{Conversation, DecisionRecord, Trace};
+use model::{Conversation, DecisionRecord, PackedTrace, Trace};
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
 use crate::conversations::ROWS;
@@ -25,7 +25,7 @@ impl Store {
         let Some(row) = row else { return Ok(None) };
         let packed: Option<Vec<u8>> = row.try_get("packed")?;
         let trace = match packed {
-            Some(packed) => rmp_serde::from_slice(&packed).map_err(|_| CORRUPT)?,
+            Some(packed) => Trace::unpack(&packed).ok_or(CORRUPT)?,
             None => serde_json::from_str(row.try_get("record")?).map_err(|_| CORRUPT)?,
         };
         Ok(Some(trace))
@@ -57,84 +57,25 @@ impl Store {
     }
 }
 
-fn packed(trace: &Trace) -> Result<Vec<u8>, rmp_serde::encode::Error> {
-    use serde::Serialize as _;
-    // About what it takes: growing step by step would copy it over and over.
-    let messages: usize = trace.messages.iter().map(|message| message.raw.len() + 128).sum();
-    let mut bytes = Vec::with_capacity(messages + 2_048);
-    trace.serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())?;
-    Ok(bytes)
-}
-
 /// Writes traces down; a later one of a call replaces an earlier one.
-pub(crate) async fn upsert(connection: &mut SqliteConnection, traces: &[&Trace]) -> Result<(), StoreError> {
+pub(crate) async fn upsert(
+    connection: &mut SqliteConnection,
+    traces: &[&PackedTrace],
+) -> Result<(), StoreError> {
     for group in traces.chunks(ROWS) {
-        let packed: Result<Vec<Vec<u8>>, _> = group.iter().map(|trace| packed(trace)).collect();
-        let packed = packed.map_err(|_| CORRUPT)?;
         let mut query = QueryBuilder::new(
             "INSERT INTO traces (conversation_id, organization_id, created_at, record, packed) ",
         );
-        query.push_values(group.iter().zip(packed), |mut row, (trace, packed)| {
+        query.push_values(group, |mut row, trace| {
             row.push_bind(trace.conversation_id.to_string())
                 .push_bind(trace.organization_id.to_string())
                 .push_bind(trace.at.0)
-                .push_bind("")
-                .push_bind(packed);
+                .push("''")
+                .push_bind(&trace.packed);
         });
         query.push(" ON CONFLICT (conversation_id) DO UPDATE SET packed = excluded.packed");
         // Not kept prepared: every number of rows is a statement of its own, and large ones.
         query.build().persistent(false).execute(&mut *connection).await?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use model::{
-        ConversationId, DecisionId, Direction, OrganizationId, RuleResult, Step, Timestamp, TraceMessage,
-    };
-
-    use super::*;
-
-    #[test]
-    fn what_is_packed_is_what_is_read() {
-        let message = TraceMessage {
-            at: Timestamp(1_700_000_000_123_456),
-            sent: true,
-            transport: "TLS".to_owned(),
-            local: "[2001:db8::1]:5061".parse().unwrap(),
-            remote: "192.0.2.1:5060".parse().unwrap(),
-            raw: "INVITE sip:a@b SIP/2.0\r\n\r\n\u{fffd}".to_owned(),
-        };
-        let decision = DecisionRecord {
-            id: DecisionId::new(),
-            at: Timestamp::now(),
-            node: "n".to_owned(),
-            organization_id: None,
-            trunk_id: None,
-            conversation_id: Some(ConversationId::new()),
-            direction: Direction::Inbound,
-            source: "192.0.2.1:5060/UDP".to_owned(),
-            from: "a".to_owned(),
-            to: "b".to_owned(),
-            from_number: None,
-            to_number: Some("+14155550100".to_owned()),
-            steps: vec![Step { rule: "outcome".into(), result: RuleResult::Pass, detail: "200".to_owned() }],
-            status: 200,
-            reason: "ended".to_owned(),
-            advice: String::new(),
-            sip_call_id: None,
-            messages: Vec::new(),
-        };
-        let trace = Trace {
-            conversation_id: ConversationId::new(),
-            organization_id: OrganizationId::new(),
-            at: Timestamp::now(),
-            messages: vec![message],
-            left_out: 3,
-            decision: Some(decision),
-        };
-        let packed = packed(&trace).unwrap();
-        assert_eq!(rmp_serde::from_slice::<Trace>(&packed).unwrap(), trace);
-    }
 }

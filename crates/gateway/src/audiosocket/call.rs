@@ -101,7 +101,7 @@ pub(super) async fn run(
     let mut call = AudioCall {
         edge: Arc::clone(&edge),
         frames,
-        config: chosen.version.config.clone(),
+        config: AgentConfig::clone(&chosen.version.config),
         conversation,
         recording: None,
         link: None,

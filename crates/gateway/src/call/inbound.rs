@@ -110,7 +110,7 @@ async fn answered(
         mailbox,
         session,
         hop,
-        config: Arc::new(chosen.version.config.clone()),
+        config: Arc::clone(&chosen.version.config),
         conversation,
         began: false,
         from: verdict.from,

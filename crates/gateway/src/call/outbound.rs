@@ -48,7 +48,7 @@ async fn carry(
     let trunk = edge.directory.load().trunk(trunk_id).cloned();
     // The store's copy of a version has no secrets; the directory's has.
     let version = conversation.agent_version_id.and_then(|id| edge.directory.load().version(id).cloned());
-    let config = version.map_or(config, |version| Arc::new(version.config.clone()));
+    let config = version.map_or(config, |version| Arc::clone(&version.config));
     let facts = CallFacts::of(&conversation);
     let setup = outbound::prepare(edge, trunk.as_deref(), &config, facts, mailbox.clone());
     let ready = tokio::select! {

@@ -144,22 +144,18 @@ macro_rules! header_names {
         pub enum HeaderName { $($variant,)+ /** Any other name. */ Other }
 
         impl HeaderName {
-            /// Reads a name, whatever its case.
-            #[must_use]
-            pub fn parse(name: &str) -> Self {
-                // The first letter alone rules nearly all of them out.
-                let first = name.as_bytes().first().map_or(0, u8::to_ascii_lowercase);
-                let is = |known: &str| {
-                    known.as_bytes()[0].to_ascii_lowercase() == first && name.eq_ignore_ascii_case(known)
-                };
-                $(if is($name) $(|| is($compact))? { return Self::$variant; })+
-                Self::Other
-            }
+            const ALL: &[Self] = &[$(Self::$variant),+];
 
             /// The name as we write it; empty for [`HeaderName::Other`].
             #[must_use]
-            pub fn as_str(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ Self::Other => "" }
+            }
+
+            /// A compact form's name.
+            fn compact(form: &str) -> Self {
+                $($(if form.eq_ignore_ascii_case($compact) { return Self::$variant; })?)+
+                Self::Other
             }
         }
     };
@@ -202,4 +198,38 @@ header_names! {
     Event = "Event" / "o",
     SubscriptionState = "Subscription-State",
     Replaces = "Replaces",
+}
+
+/// Longest name, and how many have the same length at most.
+const LONGEST: usize = 19;
+const SAME: usize = 4;
+
+/// The names by their length, which alone rules nearly all of them out.
+const BY_LENGTH: [[HeaderName; SAME]; LONGEST + 1] = {
+    let mut table = [[HeaderName::Other; SAME]; LONGEST + 1];
+    let mut filled = [0; LONGEST + 1];
+    let mut next = 0;
+    while next < HeaderName::ALL.len() {
+        let name = HeaderName::ALL[next];
+        let length = name.as_str().len();
+        // A name too long, or one too many, does not compile.
+        table[length][filled[length]] = name;
+        filled[length] += 1;
+        next += 1;
+    }
+    table
+};
+
+impl HeaderName {
+    /// Reads a name, whatever its case.
+    #[must_use]
+    pub fn parse(name: &str) -> Self {
+        if name.len() == 1 {
+            return Self::compact(name);
+        }
+        let known = BY_LENGTH.get(name.len()).map_or(&[][..], |names| &names[..]);
+        // Nearly all write them as we do.
+        let is = |known: &&Self| known.as_str() == name || known.as_str().eq_ignore_ascii_case(name);
+        known.iter().find(is).copied().unwrap_or(Self::Other)
+    }
 }

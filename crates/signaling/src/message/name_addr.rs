@@ -1,6 +1,6 @@
 //! `name-addr` and `addr-spec` header values, and Via values (RFC 3261 20.10, 20.42).
 
-use super::scan::{cut, cut_blank, holds, is_token, param, split_params};
+use super::scan::{cut, cut_blank, find, find2, holds, is_token, param, split_params};
 use super::uri::{self, Uri};
 
 /// A From, To, Contact, Route or Record-Route value.
@@ -28,9 +28,9 @@ impl<'a> NameAddr<'a> {
             }
             None => {
                 // Without brackets, parameters belong to the header, and the URI may hold none of , ; ? (20.10).
-                let end = memchr::memchr(b';', text.as_bytes()).unwrap_or(text.len());
+                let end = find(b';', text.as_bytes()).unwrap_or(text.len());
                 let addr = text[..end].trim_ascii_end();
-                if memchr::memchr2(b',', b'?', addr.as_bytes()).is_some() {
+                if find2(b',', b'?', addr.as_bytes()).is_some() {
                     return None;
                 }
                 ("", addr, &text[end..])
@@ -65,7 +65,7 @@ impl<'a> NameAddr<'a> {
 /// Where the angle bracket opens, outside a quoted display name; the outer `None` is an unbalanced quote.
 fn find_open(text: &str) -> Option<Option<usize>> {
     // Nearly every value opens with its bracket, or has no quote before it.
-    let first = memchr::memchr2(b'<', b'"', text.as_bytes());
+    let first = find2(b'<', b'"', text.as_bytes());
     if first.is_none_or(|at| text.as_bytes()[at] == b'<') {
         return Some(first);
     }

@@ -5,7 +5,7 @@ use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use super::name_addr::{NameAddr, Via};
-use super::scan::{cut, cut_blank, holds, is_token, split_outside};
+use super::scan::{cut, cut_blank, find, holds, is_token, split_outside};
 use super::{
     CSeq, Field, Head, HeaderName, MAX_BODY, MAX_HEAD, MAX_HEADERS, MAX_REQUEST_URI, Message, Method,
     Request, Response, StatusCode,
@@ -295,12 +295,10 @@ fn range(from: usize, to: usize) -> (u32, u32) {
 }
 
 fn field(line: &str, at: usize) -> Option<Field> {
-    let colon = memchr::memchr(b':', line.as_bytes())?;
-    let name = line[..colon].trim_ascii_end();
-    if name.is_empty() || !name.bytes().all(is_token) {
-        return None;
-    }
-    let value = &line[colon + 1..];
+    let name = line.bytes().position(|b| !is_token(b)).filter(|&length| length > 0)?;
+    let (name, rest) = line.split_at(name);
+    let value = rest.trim_ascii_start().strip_prefix(':')?;
+    let colon = line.len() - value.len() - 1;
     let lead = value.len() - value.trim_ascii_start().len();
     let value_from = at + colon + 1 + lead;
     let value_to = value_from + value[lead..].trim_ascii_end().len();
@@ -325,8 +323,7 @@ fn start_line(
     {
         return response(head, line, rest, from, to, problem, fatal);
     }
-    let (Some(first), Some(last)) =
-        (memchr::memchr(b' ', line.as_bytes()), memchr::memrchr(b' ', line.as_bytes()))
+    let (Some(first), Some(last)) = (find(b' ', line.as_bytes()), memchr::memrchr(b' ', line.as_bytes()))
     else {
         return Err(Malformed::new("Bad Request Line"));
     };
@@ -411,21 +408,38 @@ fn mandatory(head: &Head, request: Option<(Method, &str)>) -> (Option<CSeq>, Opt
     let mut refuse = |reason: &'static str| {
         problem.get_or_insert(reason);
     };
-    for (name, missing, twice) in [
-        (HeaderName::CallId, "Missing Call-ID", "Call-ID Given Twice"),
-        (HeaderName::CSeq, "Missing CSeq", "CSeq Given Twice"),
-        (HeaderName::From, "Missing From", "From Given Twice"),
-        (HeaderName::To, "Missing To", "To Given Twice"),
-    ] {
-        let mut values = head.headers(name);
-        match (values.next(), values.next()) {
-            (Some(value), None) if !value.is_empty() => {}
-            (Some(_), Some(_)) => refuse(twice),
-            _ => refuse(missing),
+    // In the order of the table below.
+    let (mut seen, mut empty) = ([0u8; 6], [false; 6]);
+    for field in &head.fields {
+        let at = match field.name {
+            HeaderName::CallId => 0,
+            HeaderName::CSeq => 1,
+            HeaderName::From => 2,
+            HeaderName::To => 3,
+            HeaderName::MaxForwards => 4,
+            HeaderName::ContentType => 5,
+            _ => continue,
+        };
+        // There are at most MAX_HEADERS.
+        seen[at] += 1;
+        empty[at] = field.value_at.0 == field.value_at.1;
+    }
+    for (at, (missing, twice)) in [
+        ("Missing Call-ID", "Call-ID Given Twice"),
+        ("Missing CSeq", "CSeq Given Twice"),
+        ("Missing From", "From Given Twice"),
+        ("Missing To", "To Given Twice"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        match seen[at] {
+            1 if !empty[at] => {}
+            0 | 1 => refuse(missing),
+            _ => refuse(twice),
         }
     }
-    if head.headers(HeaderName::MaxForwards).count() > 1 || head.headers(HeaderName::ContentType).count() > 1
-    {
+    if seen[4] > 1 || seen[5] > 1 {
         refuse("Header Given Twice");
     }
     if holds(head.call_id().as_bytes(), |b| b <= b' ') {

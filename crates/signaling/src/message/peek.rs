@@ -1,7 +1,7 @@
 //! What can be told of a datagram without reading it: enough to drop what nobody is to answer.
 
 use super::parse::is_folded;
-use super::scan::cut;
+use super::scan::{cut, find};
 use super::{HeaderName, MAX_HEAD, MAX_HEADERS, Method, NameAddr};
 
 /// A datagram's first line and the headers that say whose it is, borrowed and unchecked.
@@ -86,7 +86,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The name and value of a header line. Of one that is not UTF-8 what follows the display name, which is where other
 /// character sets stand.
 fn named(line: &[u8]) -> Option<(&str, &str)> {
-    let (name, value) = line.split_at(memchr::memchr(b':', line)?);
+    let (name, value) = line.split_at(find(b':', line)?);
     let value = value.get(1..)?;
     let text = std::str::from_utf8(value).or_else(|_| {
         let at = memchr::memrchr(b'<', value).unwrap_or(0);

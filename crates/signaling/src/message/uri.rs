@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::scan::{cut, holds, param};
+use memchr::arch::all::memchr::One;
+
+use super::scan::{cut, find, holds, param};
 
 /// A URI's parts. For schemes other than `sip` and `sips` everything after the colon is the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +118,7 @@ fn hex(digit: u8) -> Option<u8> {
 
 fn escapes_are_whole(text: &str) -> bool {
     let bytes = text.as_bytes();
-    memchr::memchr_iter(b'%', bytes).all(|at| {
+    One::new(b'%').iter(bytes).all(|at| {
         bytes.get(at + 1).is_some_and(u8::is_ascii_hexdigit)
             && bytes.get(at + 2).is_some_and(u8::is_ascii_hexdigit)
     })
@@ -125,11 +127,8 @@ fn escapes_are_whole(text: &str) -> bool {
 /// Splits `host[:port]`, an IPv6 literal in brackets.
 pub(crate) fn split_host_port(text: &str) -> Option<(&str, Option<u16>)> {
     let bytes = text.as_bytes();
-    let end = if text.starts_with('[') {
-        memchr::memchr(b']', bytes)? + 1
-    } else {
-        memchr::memchr(b':', bytes).unwrap_or(text.len())
-    };
+    let end =
+        if text.starts_with('[') { find(b']', bytes)? + 1 } else { find(b':', bytes).unwrap_or(text.len()) };
     let (host, rest) = text.split_at(end);
     if host.is_empty() || host.len() > 255 {
         return None;
