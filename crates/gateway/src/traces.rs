@@ -20,6 +20,8 @@ use crate::record::Records;
 const MAX_MESSAGES: usize = 64;
 /// The first ones that are kept whatever follows.
 const FIRST: usize = 8;
+/// As many as a call has that is answered and ended.
+const OF_A_CALL: usize = 6;
 /// Bytes kept of a call.
 const MAX_BYTES: usize = 64 << 10;
 /// Bytes kept of all calls; beyond it a new message is left out.
@@ -209,6 +211,9 @@ impl Capture {
         }
         total.fetch_add(length, Ordering::Relaxed);
         self.bytes += length;
+        if self.messages.is_empty() {
+            self.messages.reserve(OF_A_CALL);
+        }
         self.messages.push(kept);
     }
 

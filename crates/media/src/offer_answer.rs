@@ -4,10 +4,9 @@ mod choice;
 mod encryption;
 
 use std::fmt::{self, Write as _};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-
-use aws_lc_rs::digest::{SHA256, digest};
 
 pub use encryption::{Encryption, Random, Srtp};
 
@@ -234,8 +233,8 @@ impl From<ParseError> for OfferError {
 pub struct OfferAnswer {
     local: LocalMedia,
     version: u64,
-    /// SHA-256 of the last description without its o= version: the text itself holds keys.
-    last: Option<[u8; 32]>,
+    /// A hash of the last description without its o= version: the text itself holds keys.
+    last: Option<u64>,
     negotiated: Option<Negotiated>,
     /// The profile agreed on, for offers of ours inside the dialog.
     profile: Profile,
@@ -413,8 +412,9 @@ impl OfferAnswer {
 
     /// Puts the session lines before the media lines; the version rises when something changed (RFC 3264 8).
     fn describe(&mut self, body: String) -> Vec<u8> {
-        let mut now = [0; 32];
-        now.copy_from_slice(digest(&SHA256, body.as_bytes()).as_ref());
+        let mut hasher = DefaultHasher::new();
+        body.hash(&mut hasher);
+        let now = hasher.finish();
         if self.last.is_some_and(|last| last != now) {
             self.version += 1;
         }

@@ -10,6 +10,7 @@ mod conversations;
 mod credentials;
 mod deliveries;
 mod error;
+mod groups;
 mod idempotency;
 mod inbound_routing;
 mod key_ring;
