@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Microseconds since the Unix epoch.
@@ -43,14 +44,40 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
+        if s.is_human_readable() { s.collect_str(self) } else { s.serialize_i64(self.0) }
+    }
+}
+
+/// Reads what no person reads: the number, or the text of earlier releases.
+struct Packed;
+
+impl Visitor<'_> for Packed {
+    type Value = Timestamp;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("microseconds since the Unix epoch, or an RFC 3339 date-time")
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Timestamp, E> {
+        Ok(Timestamp(number))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Timestamp, E> {
+        i64::try_from(number).map(Timestamp).map_err(E::custom)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Timestamp, E> {
+        text.parse().map_err(E::custom)
     }
 }
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        if !d.is_human_readable() {
+            return d.deserialize_any(Packed);
+        }
         let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
-        text.parse().map_err(serde::de::Error::custom)
+        text.parse().map_err(Error::custom)
     }
 }
 
@@ -62,6 +89,22 @@ mod tests {
     fn shows_six_decimals_and_z() {
         assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00.000000Z");
         assert_eq!(Timestamp(1_700_000_000_000_001).to_string(), "2023-11-14T22:13:20.000001Z");
+    }
+
+    #[test]
+    fn what_no_person_reads_is_a_number_and_was_a_text() {
+        let time = Timestamp(1_700_000_000_123_456);
+        let packed = rmp_serde::to_vec(&time).unwrap();
+        assert_eq!(packed.len(), 9);
+        let earlier = rmp_serde::to_vec("2023-11-14T22:13:20.123456Z").unwrap();
+        for bytes in [packed, earlier] {
+            assert_eq!(rmp_serde::from_slice::<Timestamp>(&bytes).unwrap(), time);
+        }
+        let before = Timestamp(-1);
+        assert_eq!(rmp_serde::from_slice::<Timestamp>(&rmp_serde::to_vec(&before).unwrap()).unwrap(), before);
+        assert!(rmp_serde::from_slice::<Timestamp>(&rmp_serde::to_vec(&u64::MAX).unwrap()).is_err());
+        assert_eq!(serde_json::to_string(&time).unwrap(), "\"2023-11-14T22:13:20.123456Z\"");
+        assert!(serde_json::from_str::<Timestamp>("1700000000123456").is_err());
     }
 
     #[test]

@@ -24,8 +24,9 @@ const BATCH: usize = 64;
 const BATCH_BYTES: usize = 128 << 10;
 /// Socket buffers: some tenths of a second of a flood while the process is held up.
 const SOCKET_BUFFER: usize = 8 << 20;
-/// Messages are copied out of the read buffer into blocks of this size, many to a block.
-const BLOCK: usize = 64 << 10;
+/// Messages are copied out of the read buffer into blocks of this size, many to a block. The allocator keeps what is not
+/// larger at hand; of a larger one every page is the system's to give again and again.
+const BLOCK: usize = 32 << 10;
 
 /// Keep-alives (RFC 5626 3.5.1) and other things shorter than any message cost nothing: `X a:b SIP/2.0` and a line end
 /// are longer than this.
@@ -111,9 +112,10 @@ pub(crate) async fn serve(edge: Arc<Edge>, index: usize, stop: CancellationToken
     let Ok(flow) = u64::try_from(index) else { return };
     let mut batch = Batch::new();
     let mut block = BytesMut::with_capacity(BLOCK);
+    let mut stopped = std::pin::pin!(stop.cancelled());
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stopped.as_mut() => return,
             ready = listener.socket.readable() => if ready.is_err() { return },
         }
         edge.load.reads(index, Instant::now());
