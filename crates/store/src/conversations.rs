@@ -11,12 +11,14 @@ use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
 use crate::calls_out::admit;
 use crate::deliveries::enqueue;
-use crate::groups::groups;
 use crate::organizations::own;
 use crate::page::{MAX_SCANS, Page, SCAN_ROWS, Times, contains, push_contains, push_page};
 use crate::phone_numbers::number;
 use crate::{Store, StoreError, traces};
 
+/// Rows of one statement; 14 values each stay far below the engine's limit of bound values. Fewer would save the engine
+/// some reading, and cost more in turns between its thread and ours.
+pub(crate) const ROWS: usize = 200;
 /// Decisions kept in all.
 const MAX_DECISIONS: i64 = 100_000;
 
@@ -77,12 +79,12 @@ impl Store {
             .iter()
             .filter_map(|r| if let Record::Conversation(c) = r { Some(c) } else { None })
             .collect();
-        for group in groups(&calls) {
+        for group in calls.chunks(ROWS) {
             upsert(&mut transaction, group).await?;
         }
         let decisions: Vec<&DecisionRecord> =
             records.iter().filter_map(|r| if let Record::Decision(d) = r { Some(d) } else { None }).collect();
-        for group in groups(&decisions) {
+        for group in decisions.chunks(ROWS) {
             insert_decisions(&mut transaction, group).await?;
         }
         let kept: Vec<&PackedTrace> =
@@ -92,7 +94,7 @@ impl Store {
             .iter()
             .filter_map(|r| if let Record::Quality(id, quality) = r { Some((*id, &**quality)) } else { None })
             .collect();
-        for group in groups(&qualities) {
+        for group in qualities.chunks(ROWS) {
             upsert_qualities(&mut transaction, group).await?;
         }
         transaction.commit().await?;
@@ -345,7 +347,8 @@ async fn upsert(connection: &mut SqliteConnection, calls: &[&Conversation]) -> R
             .push_bind(text);
     });
     query.push(" ON CONFLICT (id) DO UPDATE SET status = excluded.status, final = excluded.final, duration = excluded.duration, updated_at = excluded.updated_at, record = excluded.record WHERE NOT conversations.final");
-    query.build().execute(connection).await?;
+    // Not kept prepared: every number of rows is a statement of its own, and large ones.
+    query.build().persistent(false).execute(connection).await?;
     Ok(())
 }
 
@@ -361,7 +364,8 @@ async fn upsert_qualities(
         row.push_bind(id.to_string()).push_bind(text);
     });
     query.push(" ON CONFLICT (conversation_id) DO UPDATE SET record = excluded.record");
-    query.build().execute(connection).await?;
+    // Not kept prepared: every number of rows is a statement of its own, and large ones.
+    query.build().persistent(false).execute(connection).await?;
     Ok(())
 }
 
@@ -387,6 +391,7 @@ async fn insert_decisions(
             .push_bind(text);
     });
     query.push(" ON CONFLICT (id) DO NOTHING");
-    query.build().execute(connection).await?;
+    // Not kept prepared: every number of rows is a statement of its own, and large ones.
+    query.build().persistent(false).execute(connection).await?;
     Ok(())
 }

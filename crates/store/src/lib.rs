@@ -10,7 +10,6 @@ mod conversations;
 mod credentials;
 mod deliveries;
 mod error;
-mod groups;
 mod idempotency;
 mod inbound_routing;
 mod key_ring;

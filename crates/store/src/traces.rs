@@ -3,7 +3,7 @@
 use model::{Conversation, DecisionRecord, PackedTrace, Trace};
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
-use crate::groups::groups;
+use crate::conversations::ROWS;
 use crate::{Store, StoreError};
 
 /// Traces kept in all.
@@ -62,7 +62,7 @@ pub(crate) async fn upsert(
     connection: &mut SqliteConnection,
     traces: &[&PackedTrace],
 ) -> Result<(), StoreError> {
-    for group in groups(traces) {
+    for group in traces.chunks(ROWS) {
         let mut query = QueryBuilder::new(
             "INSERT INTO traces (conversation_id, organization_id, created_at, record, packed) ",
         );
@@ -74,7 +74,8 @@ pub(crate) async fn upsert(
                 .push_bind(&trace.packed);
         });
         query.push(" ON CONFLICT (conversation_id) DO UPDATE SET packed = excluded.packed");
-        query.build().execute(&mut *connection).await?;
+        // Not kept prepared: every number of rows is a statement of its own, and large ones.
+        query.build().persistent(false).execute(&mut *connection).await?;
     }
     Ok(())
 }
