@@ -13,6 +13,7 @@ mod records;
 mod retention;
 mod serve;
 mod settings;
+mod threads;
 mod webhooks;
 
 use std::io::Write as _;
@@ -103,7 +104,7 @@ fn main() -> ExitCode {
     set.extend(data_dir.map(|path| format!("data_dir={path}")));
     // Only a node has a story of its own to tell; what other commands have to say is their answer.
     logging::start(if matches!(command, Command::Serve) { "info" } else { "warn" });
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match threads::runtime("tandem") {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::new(format!("the runtime does not start: {error}"))),
     };

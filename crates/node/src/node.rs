@@ -1,7 +1,6 @@
 //! A node: store, gateway and API wired together.
 
 use std::net::SocketAddr;
-use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +8,14 @@ use cluster::Cluster;
 use gateway::Gateway;
 use store::{KeyRing, Store};
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::lock::NodeLock;
 use crate::settings::Settings;
-use crate::{Failure, calls_out, directory_feed, health, records, retention, webhooks};
+use crate::{Failure, calls_out, directory_feed, health, records, retention, threads, webhooks};
 
 /// How long the edge may take for its last messages once every call has been told to end.
 const LAST_MESSAGES: Duration = Duration::from_secs(10);
@@ -24,19 +23,14 @@ const LAST_MESSAGES: Duration = Duration::from_secs(10);
 const RECORD_QUEUE: usize = 65_536;
 
 /// The threads of signalling and of agents' links, apart from the API's: a heavy question there makes no caller wait.
-/// They are half as many as there are cores: the media have threads of their own, and a message that is handed from one
-/// thread to another costs a tenth of a call.
 struct EdgeThreads(Option<Runtime>);
 
 impl EdgeThreads {
     fn start() -> Result<Self, Failure> {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let mut threads = Builder::new_multi_thread();
-        threads.worker_threads((cores / 2).max(1)).thread_name("edge").enable_all();
-        let runtime = threads.build();
-        let runtime =
-            runtime.map_err(|error| Failure::new(format!("the runtime does not start: {error}")))?;
-        Ok(Self(Some(runtime)))
+        let runtime = threads::runtime("edge");
+        runtime
+            .map(|runtime| Self(Some(runtime)))
+            .map_err(|error| Failure::new(format!("the threads of signalling do not start: {error}")))
     }
 
     /// Runs on these threads, and so does what it spawns.

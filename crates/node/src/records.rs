@@ -67,7 +67,7 @@ pub(crate) async fn run(store: Store, cluster: Cluster, mut queue: mpsc::Receive
 /// Keeps the latest state of each call, in the order they first came.
 fn latest(records: impl Iterator<Item = gateway::Record>) -> Vec<store::Record> {
     let mut places: HashMap<ConversationId, usize> = HashMap::new();
-    let mut batch = Vec::new();
+    let mut batch = Vec::with_capacity(records.size_hint().0);
     for record in records {
         match record {
             gateway::Record::Quality(id, quality) => batch.push(store::Record::Quality(id, quality)),
