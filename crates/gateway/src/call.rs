@@ -2,6 +2,7 @@
 //! came", the call asks `media` and hands the bytes back; neither knows the other.
 
 mod agent;
+mod alarm;
 mod attempt;
 pub(crate) mod attended;
 mod calls_out;
@@ -49,14 +50,13 @@ use crate::rtp_ports::RtpSocket;
 use crate::sip_status::OurReason;
 use crate::transport::connections::InUse;
 
+use alarm::Alarm;
 use calls_out::Counted;
 use linger::{Registered, linger};
 use transfer::Transfer;
 
 /// How long the record of an answered call may wait for what comes next: who hangs up at once is written down once.
 const RECORD_SOON: Duration = Duration::from_millis(20);
-/// Where the alarm of a call stands before it has a deadline.
-const FAR: Duration = Duration::from_secs(3_600);
 /// How long the API waits for a call it ended; a carrier that does not answer a CANCEL takes longer (64·T1).
 const END_WAIT: Duration = Duration::from_secs(2);
 
@@ -177,9 +177,7 @@ impl Call {
 
     /// Runs until the session says the call is over.
     async fn run(&mut self, inputs: &mut mpsc::Receiver<CallInput>) -> Ended {
-        // A deadline that comes to be later is waited for once the earlier one has gone off: setting the alarm anew each
-        // time costs more than getting up for nothing.
-        let mut alarm = std::pin::pin!(tokio::time::sleep_until((Instant::now() + FAR).into()));
+        let mut alarm = Alarm::new(Instant::now());
         loop {
             flush(&self.edge, &mut self.session);
             while let Some(event) = self.session.poll_event() {
@@ -190,15 +188,12 @@ impl Call {
                 self.on_event(event, Instant::now());
                 flush(&self.edge, &mut self.session);
             }
-            let due = self.due().map(tokio::time::Instant::from);
-            if let Some(due) = due.filter(|due| *due < alarm.deadline() || alarm.is_elapsed()) {
-                alarm.as_mut().reset(due);
-            }
+            alarm.set(self.due());
             tokio::select! {
                 biased;
                 input = inputs.recv() => self.on_input(input, Instant::now()),
                 ready = prepared(&mut self.preparing) => self.on_prepared(ready, Instant::now()),
-                () = alarm.as_mut(), if due.is_some() => self.on_time(Instant::now()),
+                () = alarm.goes_off() => self.on_time(Instant::now()),
             }
         }
     }

@@ -29,7 +29,7 @@ use crate::registration::Registrations;
 use crate::resolve::Names;
 use crate::rtp_ports::RtpPorts;
 use crate::settings::{Settings, UnknownSources};
-use crate::strangers::Callers;
+use crate::strangers::InDialog;
 use crate::traces::Traces;
 use crate::transport::tls::Tls;
 use crate::transport::{Transports, Unsent};
@@ -54,8 +54,8 @@ pub(crate) struct Edge {
     pub(crate) shards: MediaShards,
     pub(crate) audio_files: AudioFiles,
     pub(crate) recordings: Recordings,
-    /// Strangers who are in a call.
-    pub(crate) callers: Callers,
+    /// Strangers who are in a dialog.
+    pub(crate) in_dialog: InDialog,
     pub(crate) refusals: SourceLimit,
     /// Refusals to all strangers together.
     pub(crate) stranger_refusals: Budget,

@@ -193,7 +193,7 @@ impl Gateway {
                 },
             )?,
             audio_files: agent_link::AudioFiles::default(),
-            callers: strangers::Callers::new(now),
+            in_dialog: strangers::InDialog::new(now),
             refusals: admission::SourceLimit::new(settings.refusals, admission::MUTE, now),
             stranger_refusals: admission::Budget::new(
                 settings.refusals.map_or(u32::MAX, |_| strangers::REFUSALS_PER_SECOND),

@@ -24,11 +24,15 @@ use crate::traces;
 
 /// One UDP datagram that [`crate::strangers::admit`] let through.
 pub(crate) fn handle_datagram(edge: &Arc<Edge>, datagram: Bytes, hop: Hop) {
-    match Message::parse(datagram) {
-        Ok(message) => {
-            handle_message(edge, message, hop);
+    let of_a_call = match Message::parse(datagram) {
+        Ok(message) => handle_message(edge, message, hop),
+        Err(malformed) => {
+            handle_malformed(edge, malformed, hop);
+            false
         }
-        Err(malformed) => handle_malformed(edge, malformed, hop),
+    };
+    if !of_a_call {
+        edge.in_dialog.forget(hop.remote.ip());
     }
 }
 

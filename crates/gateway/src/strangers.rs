@@ -1,5 +1,6 @@
 //! What of a stranger is read: the source of a datagram that no trunk lists is looked up before anything is parsed, and
-//! its first line and three headers before anything is kept. Scanners and floods cost that, and a counter.
+//! its first line and three headers before anything is kept. Scanners and floods cost that, and a counter. Who is in a
+//! call is spared the second look until something comes from there that is none of a call's.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -24,31 +25,32 @@ pub(crate) const RECORDS_PER_SECOND: u32 = 50;
 /// who acknowledges nothing half a minute is kept, so a flood of them would have no other end.
 pub(crate) const LINGERING: u32 = 16_384;
 
-/// Strangers that are remembered as callers.
-const CALLERS: usize = 1_024;
+/// Strangers in dialogs that are remembered.
+const IN_DIALOG: usize = 1_024;
 /// How long, in seconds.
-const CALLER_FOR: u64 = 2;
+const IN_DIALOG_FOR: u64 = 2;
 /// Bits of a slot that say when, in seconds; the others say who.
 const WHEN: u64 = 0xffff;
 
-/// Strangers who sent something inside a dialog a moment ago: our tag in it shows that they are where they say, and
-/// looking at what they send before it is read would only take longer. A slot is taken over by whoever hashes there.
-pub(crate) struct Callers {
+/// Addresses of strangers from which something inside a dialog came a moment ago. To look at what comes from there before
+/// it is read would only take longer: most of it is a call's. The address may be forged, so nothing but the look is
+/// spared, and one message that is none of a call's ends it. A slot is taken over by whoever hashes there.
+pub(crate) struct InDialog {
     hasher: RandomState,
     begun: Instant,
     slots: Vec<AtomicU64>,
 }
 
-impl Callers {
+impl InDialog {
     pub(crate) fn new(now: Instant) -> Self {
-        let slots = (0..CALLERS).map(|_| AtomicU64::new(0)).collect();
+        let slots = (0..IN_DIALOG).map(|_| AtomicU64::new(0)).collect();
         Self { hasher: RandomState::new(), begun: now, slots }
     }
 
-    /// Who calls, and when it is.
+    /// Who it is, and when.
     fn slot(&self, source: IpAddr, now: Instant) -> (Option<&AtomicU64>, u64, u64) {
         let hash = self.hasher.hash_one(source);
-        let slot = usize::try_from(hash >> 32).ok().and_then(|hash| self.slots.get(hash % CALLERS));
+        let slot = usize::try_from(hash >> 32).ok().and_then(|hash| self.slots.get(hash % IN_DIALOG));
         // Of 0 nobody was seen yet.
         let seconds = now.saturating_duration_since(self.begun).as_secs() + 1;
         (slot, hash & !WHEN, seconds & WHEN)
@@ -64,7 +66,15 @@ impl Callers {
     fn has(&self, source: IpAddr, now: Instant) -> bool {
         let (slot, who, when) = self.slot(source, now);
         let seen = slot.map_or(0, |slot| slot.load(Ordering::Relaxed));
-        seen != 0 && seen & !WHEN == who && when.wrapping_sub(seen) & WHEN < CALLER_FOR
+        seen != 0 && seen & !WHEN == who && when.wrapping_sub(seen) & WHEN < IN_DIALOG_FOR
+    }
+
+    /// Something came from there that is none of a call's.
+    pub(crate) fn forget(&self, source: IpAddr) {
+        let (slot, who, _) = self.slot(source, self.begun);
+        if let Some(slot) = slot.filter(|slot| slot.load(Ordering::Relaxed) & !WHEN == who) {
+            slot.store(0, Ordering::Relaxed);
+        }
     }
 }
 
@@ -85,7 +95,7 @@ pub(crate) fn admit(edge: &Edge, datagram: &[u8], hop: Hop) -> Result<(), Counte
         return Ok(());
     }
     let now = Instant::now();
-    if edge.callers.has(hop.remote.ip(), now) {
+    if edge.in_dialog.has(hop.remote.ip(), now) {
         return Ok(());
     }
     let Some(peek) = Peek::of(datagram) else {
@@ -93,7 +103,7 @@ pub(crate) fn admit(edge: &Edge, datagram: &[u8], hop: Hop) -> Result<(), Counte
     };
     if edge.calls.knows(&peek) {
         if peek.request.is_some() && peek.to().as_ref().and_then(NameAddr::tag).is_some() {
-            edge.callers.saw(hop.remote.ip(), now);
+            edge.in_dialog.saw(hop.remote.ip(), now);
         }
         return Ok(());
     }
@@ -159,17 +169,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_caller_is_known_for_a_moment_whatever_the_uptime() {
+    fn who_is_in_a_dialog_is_known_for_a_moment_whatever_the_uptime() {
         let begun = Instant::now();
-        let callers = Callers::new(begun);
+        let known = InDialog::new(begun);
         let source = |last: u8| IpAddr::from([192, 0, 2, last]);
         for hours in [0, 18, 36, 24 * 200] {
             let now = begun + Duration::from_secs(hours * 3_600);
-            assert!(!callers.has(source(1), now) && !callers.has(source(2), now));
-            callers.saw(source(1), now);
-            assert!(callers.has(source(1), now) && callers.has(source(1), now + Duration::from_secs(1)));
-            assert!(!callers.has(source(2), now));
-            assert!(!callers.has(source(1), now + Duration::from_secs(CALLER_FOR)));
+            assert!(!known.has(source(1), now) && !known.has(source(2), now));
+            known.saw(source(1), now);
+            assert!(known.has(source(1), now) && known.has(source(1), now + Duration::from_secs(1)));
+            assert!(!known.has(source(2), now));
+            assert!(!known.has(source(1), now + Duration::from_secs(IN_DIALOG_FOR)));
+            known.forget(source(2));
+            assert!(known.has(source(1), now));
+            known.forget(source(1));
+            assert!(!known.has(source(1), now));
         }
     }
 }

@@ -248,7 +248,7 @@ impl End {
 const ROOM: usize = 768;
 const ROOM_OF_MESSAGE: usize = 48;
 
-/// Messages without their secrets, one after the other: packed, none is copied more than once.
+/// Messages without their secrets, one after the other: of one alone there is a copy at a time.
 struct Shown<'a>(&'a [Kept]);
 
 impl Serialize for Shown<'_> {

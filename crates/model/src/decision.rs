@@ -30,7 +30,7 @@ impl RuleResult {
     }
 }
 
-/// One rule tried.
+/// One rule tried. In a [`crate::PackedTrace`] the order of its fields is what tells them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// The rule, for example `allowed_addresses`.
@@ -41,7 +41,7 @@ pub struct Step {
     pub detail: String,
 }
 
-/// Why a call was refused or ended as it did.
+/// Why a call was refused or ended as it did. In a [`crate::PackedTrace`] the order of its fields is what tells them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecisionRecord {
     /// Identifier.
@@ -79,7 +79,7 @@ pub struct DecisionRecord {
     /// Call-ID.
     pub sip_call_id: Option<String>,
     /// The messages of an INVITE that began no call, without their secrets. A call's own are in its trace.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub messages: Vec<TraceMessage>,
 }
 

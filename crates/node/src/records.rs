@@ -17,7 +17,7 @@ const MAX_BATCH: usize = 5_000;
 /// Pause after the store refused, doubled up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Decisions and traces after which the oldest are dropped, so that strangers cannot fill the disk.
+/// Rows that are no calls, after which the oldest decisions and traces are dropped, so that strangers cannot fill the disk.
 const PRUNE_AFTER: usize = 4_000;
 /// How long the last facts may take when the node ends.
 pub(crate) const LAST_FLUSH: Duration = Duration::from_secs(10);

@@ -233,3 +233,40 @@ impl HeaderName {
         known.iter().find(is).copied().unwrap_or(Self::Other)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_in_any_case_and_so_is_its_compact_form() {
+        for &name in HeaderName::ALL {
+            let text = name.as_str();
+            for written in [text.to_owned(), text.to_ascii_uppercase(), text.to_ascii_lowercase()] {
+                assert_eq!(HeaderName::parse(&written), name);
+            }
+            assert_eq!(HeaderName::parse(&format!("{text}x")), HeaderName::Other);
+        }
+        for (form, name) in [
+            ("v", HeaderName::Via),
+            ("f", HeaderName::From),
+            ("t", HeaderName::To),
+            ("i", HeaderName::CallId),
+            ("m", HeaderName::Contact),
+            ("l", HeaderName::ContentLength),
+            ("c", HeaderName::ContentType),
+            ("e", HeaderName::ContentEncoding),
+            ("k", HeaderName::Supported),
+            ("x", HeaderName::SessionExpires),
+            ("r", HeaderName::ReferTo),
+            ("b", HeaderName::ReferredBy),
+            ("o", HeaderName::Event),
+        ] {
+            assert_eq!(HeaderName::parse(form), name);
+            assert_eq!(HeaderName::parse(&form.to_ascii_uppercase()), name);
+        }
+        for other in ["", "z", "X-Anything", "Proxy-Authorizations"] {
+            assert_eq!(HeaderName::parse(other), HeaderName::Other);
+        }
+    }
+}

@@ -402,44 +402,55 @@ fn response(
     }
 }
 
+/// How often a header stands in a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    No,
+    /// Once, without a value.
+    Empty,
+    Once,
+    /// Twice or more often.
+    Twice,
+}
+
 /// The headers every message needs, each once and well-formed.
 fn mandatory(head: &Head, request: Option<(Method, &str)>) -> (Option<CSeq>, Option<&'static str>) {
     let mut problem = None;
     let mut refuse = |reason: &'static str| {
         problem.get_or_insert(reason);
     };
-    // In the order of the table below.
-    let (mut seen, mut empty) = ([0u8; 6], [false; 6]);
+    let (mut call_id, mut cseq, mut from, mut to) = (Seen::No, Seen::No, Seen::No, Seen::No);
+    let (mut max_forwards, mut content_type) = (Seen::No, Seen::No);
     for field in &head.fields {
-        let at = match field.name {
-            HeaderName::CallId => 0,
-            HeaderName::CSeq => 1,
-            HeaderName::From => 2,
-            HeaderName::To => 3,
-            HeaderName::MaxForwards => 4,
-            HeaderName::ContentType => 5,
+        let seen = match field.name {
+            HeaderName::CallId => &mut call_id,
+            HeaderName::CSeq => &mut cseq,
+            HeaderName::From => &mut from,
+            HeaderName::To => &mut to,
+            HeaderName::MaxForwards => &mut max_forwards,
+            HeaderName::ContentType => &mut content_type,
             _ => continue,
         };
-        // There are at most MAX_HEADERS.
-        seen[at] += 1;
-        empty[at] = field.value_at.0 == field.value_at.1;
+        *seen = match seen {
+            Seen::No if field.value_at.0 == field.value_at.1 => Seen::Empty,
+            Seen::No => Seen::Once,
+            _ => Seen::Twice,
+        };
     }
-    for (at, (missing, twice)) in [
-        ("Missing Call-ID", "Call-ID Given Twice"),
-        ("Missing CSeq", "CSeq Given Twice"),
-        ("Missing From", "From Given Twice"),
-        ("Missing To", "To Given Twice"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        match seen[at] {
-            1 if !empty[at] => {}
-            0 | 1 => refuse(missing),
-            _ => refuse(twice),
+    for (seen, missing, twice) in [
+        (call_id, "Missing Call-ID", "Call-ID Given Twice"),
+        (cseq, "Missing CSeq", "CSeq Given Twice"),
+        (from, "Missing From", "From Given Twice"),
+        (to, "Missing To", "To Given Twice"),
+    ] {
+        match seen {
+            Seen::Once => {}
+            Seen::No | Seen::Empty => refuse(missing),
+            Seen::Twice => refuse(twice),
         }
     }
-    if seen[4] > 1 || seen[5] > 1 {
+    // Neither has to be there.
+    if max_forwards == Seen::Twice || content_type == Seen::Twice {
         refuse("Header Given Twice");
     }
     if holds(head.call_id().as_bytes(), |b| b <= b' ') {
