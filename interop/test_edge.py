@@ -131,6 +131,25 @@ def test_strangers_get_nothing_at_all_in_drop_mode(binary):
         assert Call(t.udp, agent, source="127.0.0.3").final() == 200
 
 
+def test_who_is_in_a_call_cannot_have_a_flood_read_by_it(binary):
+    with Tandem(binary, ["sip.unknown_sources=drop"]) as t:
+        call = Call(t.udp, t.deployed(), source="127.0.0.3")
+        assert call.final() == 200
+        raw = Raw(t.udp, "127.0.0.3")
+        for cseq in (2, 3):
+            # Inside the dialog: read and answered, and for a moment what comes from there is read without a look before.
+            call.socket.send(call.request("OPTIONS", cseq, branch=f"in-dialog-{cseq}"))
+            assert status(call.socket.receive()) == 200
+            read, dropped = metric(t, "sip_messages_received_total"), metric(t, "sip_rx_dropped_total")
+            for number in range(200):
+                raw.send(raw.request("OPTIONS", "sipvicious"))
+            wait_for("the counter", 3, lambda: metric(t, "sip_rx_dropped_total") >= dropped + 200)
+            assert metric(t, "sip_messages_received_total") <= read + 1
+            assert raw.silence() == []
+        call.socket.send(call.request("BYE", 4, branch="the-end"))
+        assert status(call.socket.receive()) == 200
+
+
 def closed_unread(node, source, data=b""):
     """Whether a connection is closed at once, without a byte."""
     with socket.socket() as c:
