@@ -12,6 +12,7 @@ import wave
 
 from tandem import Tandem, wait_for
 from test_dialogs import NUMBER, accepts, carrier_that, invites, live, numbered
+from transports import quiet_ports
 
 
 class Baresip:
@@ -20,8 +21,7 @@ class Baresip:
     def __init__(self, target):
         self.home = tempfile.TemporaryDirectory()
         home = self.home.name
-        with socket.create_server(("127.0.0.1", 0)) as s:
-            self.port = s.getsockname()[1]
+        self.port = quiet_ports()
         with wave.open(f"{home}/say.wav", "wb") as w:
             w.setnchannels(1), w.setsampwidth(2), w.setframerate(8000)
             w.writeframes(b"".join(struct.pack("<h", int(12000 * math.sin(2 * math.pi * 440 * n / 8000))) for n in range(8000 * 30)))
