@@ -2,7 +2,6 @@
 //! came", the call asks `media` and hands the bytes back; neither knows the other.
 
 mod agent;
-mod alarm;
 mod attempt;
 pub(crate) mod attended;
 mod calls_out;
@@ -50,7 +49,6 @@ use crate::rtp_ports::RtpSocket;
 use crate::sip_status::OurReason;
 use crate::transport::connections::InUse;
 
-use alarm::Alarm;
 use calls_out::Counted;
 use linger::{Registered, linger};
 use transfer::Transfer;
@@ -177,7 +175,6 @@ impl Call {
 
     /// Runs until the session says the call is over.
     async fn run(&mut self, inputs: &mut mpsc::Receiver<CallInput>) -> Ended {
-        let mut alarm = Alarm::new(Instant::now());
         loop {
             flush(&self.edge, &mut self.session);
             while let Some(event) = self.session.poll_event() {
@@ -188,12 +185,12 @@ impl Call {
                 self.on_event(event, Instant::now());
                 flush(&self.edge, &mut self.session);
             }
-            alarm.set(self.due());
+            let due = self.due();
             tokio::select! {
                 biased;
                 input = inputs.recv() => self.on_input(input, Instant::now()),
                 ready = prepared(&mut self.preparing) => self.on_prepared(ready, Instant::now()),
-                () = alarm.goes_off() => self.on_time(Instant::now()),
+                () = until(due) => self.on_time(Instant::now()),
             }
         }
     }
