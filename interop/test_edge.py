@@ -87,7 +87,7 @@ def test_an_open_trunk_with_a_password_is_served_in_drop_mode(binary):
         assert status(raw.ask(raw.request("INVITE", NUMBER, line))) == 200
         for number in range(40):
             raw.send(raw.request("INVITE", f"+1999555{number:04}"))
-        time.sleep(0.3)
+        wait_for("the counter", 3, lambda: metric(t, "sip_rx_dropped_total") >= 40)
         assert raw.silence() == []
 
 
